@@ -1,0 +1,72 @@
+"""`fromscratch VERB`: the verbs, and the one place where errors become messages.
+
+Verbs import what they need when they run, so that `--help` and `plan` answer without loading torch.
+A `UserError` becomes one message and exit code 2; anything else is our mistake and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from fromscratch import __version__
+from fromscratch.cli import (
+    generate_verb,
+    plan_verb,
+    prepare_verb,
+    report_verb,
+    resume_verb,
+    tokenizer_verb,
+    train_verb,
+    try_verb,
+)
+from fromscratch.cli.show import print_error
+from fromscratch.foundation.errors import UserError
+
+# Plain help text reads the same in a pipe, in CI and on a phone.
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("try")(try_verb.run)
+app.command("plan")(plan_verb.run)
+app.command("prepare")(prepare_verb.run)
+app.add_typer(tokenizer_verb.app, name="tokenizer")
+app.command("train")(train_verb.run)
+app.command("resume")(resume_verb.run)
+app.command("generate")(generate_verb.run)
+app.command("report")(report_verb.run)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fromscratch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Train a GPT-class language model from nothing, on the machine you have, and lose nothing.
+
+    Start with: fromscratch try
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 2 a mistake that the user can mend."""
+    try:
+        app(args=arguments)
+    except UserError as error:
+        print_error(error.what, error.fix)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone: `| head`
+        sys.stderr.close()
+        sys.exit(0)

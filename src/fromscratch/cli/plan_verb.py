@@ -1,0 +1,101 @@
+"""`fromscratch plan`: what a recipe will need, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from fromscratch.cli.show import count, duration, say, size, table
+
+if TYPE_CHECKING:
+    from fromscratch.runs.planning import Plan
+
+
+def run(
+    recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
+    overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. model.n_layer=6."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+) -> None:
+    """Prints parameters, memory, FLOPs, tokens, time and disk of a recipe.
+
+    Example: fromscratch plan modern-124m train.micro_batch=8
+    """
+    from fromscratch.runs.planning import make_plan
+    from fromscratch.runs.recipe import load_recipe
+
+    plan = make_plan(load_recipe(recipe, overrides or []))
+    if as_json:
+        typer.echo(json.dumps(plan.to_json(), indent=2))
+    else:
+        _print(plan)
+
+
+def _print(plan: Plan) -> None:
+    from fromscratch.plan.compute import ASSUMED_MFU
+
+    parameters = plan.parameters
+    say(f"{plan.recipe}: {parameters.total:,} parameters")
+    say()
+    table(
+        ["part", "parameters"],
+        [[part, f"{number:,}"] for part, number in parameters.by_part.items()]
+        + [
+            ["without embeddings", f"{parameters.non_embedding:,}"],
+            [f"decayed ({parameters.decayed_tensors} tensors)", f"{parameters.decayed:,}"],
+            [
+                f"not decayed ({parameters.not_decayed_tensors} tensors)",
+                f"{parameters.not_decayed:,}",
+            ],
+        ],
+    )
+    say()
+    rows = [["tokens a step", f"{plan.tokens_per_step:,}"]]
+    if plan.steps is None or plan.total_tokens is None or plan.total_flops is None:
+        rows.append(["steps", "depends on the data (train.epochs)"])
+    else:
+        share = plan.total_tokens / plan.chinchilla_tokens
+        rows += [
+            ["steps", f"{plan.steps:,}"],
+            ["tokens in all", f"{plan.total_tokens:,}"],
+            ["Chinchilla-optimal tokens", f"{plan.chinchilla_tokens:,} (this run: {share:.2g}x)"],
+            ["FLOPs in all", f"{plan.total_flops:.3g}"],
+        ]
+    rows += [
+        ["FLOPs a token", f"{plan.flops_per_token:,}"],
+        ["a checkpoint", size(plan.checkpoint_bytes)],
+        ["checkpoints on disk, at most", size(plan.checkpoints_disk_bytes)],
+    ]
+    table(["run", ""], rows)
+    memory = plan.memory
+    say()
+    table(
+        ["memory of a step (estimate)", ""],
+        [
+            ["weights", size(memory.weights)],
+            ["gradients", size(memory.gradients)],
+            ["optimiser", size(memory.optimizer)],
+            ["activations", size(memory.activations)],
+            ["logits", size(memory.logits)],
+            ["together", size(memory.total)],
+        ],
+    )
+    if plan.devices:
+        say()
+        table(
+            ["time on", f"at {ASSUMED_MFU:.0%} of peak", "step fits its memory"],
+            [
+                [
+                    d.name,
+                    duration(d.hours * 3600),
+                    "yes" if memory.total < 0.92 * d.memory_bytes else "smaller micro_batch",
+                ]
+                for d in plan.devices
+            ],
+        )
+    for sentence in plan.not_yet:
+        say()
+        say(f"not in this release: {sentence}")
+    say()
+    say(f"{count(plan.parameters.total)} parameters; start with: fromscratch train {plan.recipe}")

@@ -1,0 +1,33 @@
+"""`fromscratch resume`: a run goes on exactly where it stood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from fromscratch.cli.session import train_session
+from fromscratch.cli.show import documents_progress, say
+
+
+def run(
+    run_folder: Path = typer.Argument(..., metavar="RUN", help="Folder of the run."),
+    overrides: list[str] = typer.Argument(
+        None, help="Deliberate changes of its recipe, recorded with the step."
+    ),
+) -> None:
+    """Continues a run from its newest intact checkpoint, as if it had never stopped.
+
+    Example: fromscratch resume runs/first
+    """
+    from fromscratch.runs.assemble import open_run
+
+    with documents_progress() as progress:
+        session = open_run(run_folder, overrides or [], report=progress)
+    step = session.state.progress.step
+    if step >= session.config.steps and session.state.progress.duties_done:
+        say(f"{run_folder} has done all its {step:,} steps.")
+        say(f"To train on: fromscratch resume {run_folder} train.steps={2 * step}")
+        return
+    say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
+    train_session(session)

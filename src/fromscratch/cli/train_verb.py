@@ -1,0 +1,33 @@
+"""`fromscratch train`: a recipe becomes a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from fromscratch.cli.session import train_session
+from fromscratch.cli.show import documents_progress, say
+
+
+def run(
+    recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
+    overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. optim.lr=3e-4."),
+    run_folder: Path = typer.Option(None, "--run", help="Folder of the run [runs/RECIPE]."),
+) -> None:
+    """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
+
+    Example: fromscratch train try train.steps=500 --run runs/first
+    """
+    from fromscratch.foundation.world import world_from_environment
+    from fromscratch.runs.recipe import load_recipe
+
+    resolved = load_recipe(recipe, overrides or [])
+    folder = run_folder or Path("runs") / resolved.name
+    from fromscratch.runs.assemble import check_supported, new_run
+
+    check_supported(resolved, world_from_environment())
+    with documents_progress() as progress:
+        session = new_run(resolved, folder, report=progress)
+    say(f"run {folder}")
+    train_session(session)

@@ -1,0 +1,106 @@
+"""`fromscratch try`: the main job, on text that every machine has."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fromscratch.cli.session import train_session
+from fromscratch.cli.show import documents_progress, duration, out, say, size, table
+
+if TYPE_CHECKING:
+    from fromscratch.runs.first_run import FirstResult
+
+
+def run(
+    overrides: list[str] = typer.Argument(None, help="Changes of the recipe: key=value."),
+    data: str = typer.Option(
+        "stdlib", help="Your own text: a file, a folder, or a glob in quotes."
+    ),
+    minutes: float = typer.Option(2.0, help="Minutes of training."),
+    run_folder: Path = typer.Option(
+        None, "--run", help="Folder of the run [runs/try, try-2, ...]."
+    ),
+) -> None:
+    """Trains a small model in about two minutes, and shows what it learned.
+
+    Example: fromscratch try --data my-notes/ --minutes 5
+    """
+    begin = time.perf_counter()
+    out.print("[bold]1. Text[/]")
+    with documents_progress() as progress:
+        from fromscratch.runs.first_run import judge_first_run, next_free_run, plan_first_run
+
+        plan = plan_first_run(data, minutes, overrides or [], report=progress)
+    manifest, recipe = plan.manifest, plan.recipe
+    name = "this Python's own standard library" if data == "stdlib" else data
+    n_bytes = manifest.total("bytes", "train")
+    say(
+        f"   {name}: {manifest.total('documents', 'train'):,} documents, {size(n_bytes)}, "
+        f"{manifest.total('tokens', 'train'):,} tokens; {manifest.total('documents', 'val')} more "
+        "documents are held out"
+    )
+    skipped = sum(source.files_skipped for source in manifest.sources)
+    if skipped:
+        say(f"   {skipped} files were skipped: not text, or empty")
+    prepared_after = time.perf_counter() - begin
+
+    folder = run_folder or next_free_run("try")
+    from fromscratch.model.count import count_parameters
+    from fromscratch.runs.assemble import new_run
+
+    total = count_parameters(recipe.model).total
+    assert recipe.train.steps is not None
+    estimate = duration(recipe.train.steps * plan.step_seconds)
+    out.print("[bold]2. Training[/]")
+    say(f"   {total:,} parameters, {recipe.train.steps:,} steps, about {estimate}, in {folder}")
+    session = new_run(recipe, folder, report=lambda stage, documents: None)
+    begin_training = time.perf_counter()
+    if not train_session(session):
+        return
+    trained_in = time.perf_counter() - begin_training
+    out.print("[bold]3. What it learned[/]")
+    result = judge_first_run(session)
+    _print_yardsticks(result)
+    _print_samples(folder)
+    from fromscratch.report.build import write_report
+
+    report = write_report(folder)
+    say()
+    say(f"   run     {folder}")
+    say(f"   report  {report.resolve()}")
+    say(
+        f"   time    {duration(prepared_after)} text, "
+        f"{duration(trained_in)} training and validation"
+    )
+    _print_next(folder, recipe.train.steps, recipe.sample.prompts[0])
+
+
+def _print_yardsticks(result: FirstResult) -> None:
+    rows = [[y.name, f"{y.bpb:.3f}"] for y in result.yardsticks]
+    say(f"   bits per byte of {result.documents} held-out documents ({size(result.bytes)}):")
+    table(["   ", "bits/byte"], [["   " + name, value] for name, value in rows])
+
+
+def _print_samples(folder: Path) -> None:
+    from fromscratch.foundation.files import RunPaths, read_json_lines
+
+    rows = list(read_json_lines(RunPaths(folder).samples))
+    last = max((row["step"] for row in rows), default=0)
+    for row in [r for r in rows if r["step"] == last][:3]:
+        say()
+        for line in (row["prompt"] + row["text"]).strip("\n").split("\n")[:8]:
+            say(f"   | {line[:100]}")
+
+
+def _print_next(folder: Path, steps: int, prompt: str) -> None:
+    quoted = shlex.quote(prompt.split("\n")[0])
+    out.print("[bold]4. Next[/]")
+    say(f"   write       fromscratch generate {folder} {quoted}")
+    say(f"   train on    fromscratch resume {folder} train.steps={2 * steps}")
+    say("   your text   fromscratch try --data PATH --minutes 10")
+    say("   for real    fromscratch plan modern-124m")

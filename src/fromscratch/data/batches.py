@@ -1,0 +1,196 @@
+"""Token streams to training batches whose order is a pure function of position.
+
+A source's stream is cut into windows of `context` targets; an epoch is a permutation of them, so
+every token is a target exactly once per epoch, the last short window being padded with ignored
+targets. Each epoch has its own permutation and its own offset of the cuts. Sample number n of the
+run maps to (source, epoch, window) without any state, hence: the batch of a step does not depend on
+the number of ranks, on the micro-batch, or on how often the run was interrupted (R02, R07, R08,
+R14).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fromscratch.data.mixture import Mixture
+from fromscratch.data.permutation import Permutation
+from fromscratch.data.shards import TokenStream
+from fromscratch.foundation.seeds import derive_seed
+
+IGNORE = -100
+"""The target that takes no part in the loss; torch's own convention."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows side by side.
+
+    Attributes:
+        ids: (B, T) int64 token ids.
+        targets: (B, T) int64; the token after each, or IGNORE.
+        segments: (B, T) int64 number of the document each position belongs to, or None when
+            positions may attend across documents.
+    """
+
+    ids: Tensor
+    targets: Tensor
+    segments: Tensor | None = None
+
+    @property
+    def n_targets(self) -> int:
+        """Positions that take part in the loss."""
+        return int((self.targets != IGNORE).sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        segments = None if self.segments is None else self.segments.to(device, non_blocking=True)
+        return Batch(
+            self.ids.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            segments,
+        )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A stream cut into windows, in stream order.
+
+    Attributes:
+        stream: Where tokens come from.
+        context: T, targets per window.
+    """
+
+    stream: TokenStream
+    context: int
+
+    def __len__(self) -> int:
+        return -(-len(self.stream) // self.context)
+
+    def read(
+        self, index: int, *, offset: int = 0
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Inputs and targets of one window, each (T,).
+
+        Args:
+            index: Which window, 0 to len - 1.
+            offset: Stream position of window 0's first target.
+        """
+        start = index * self.context
+        tokens = self.stream.read(offset + start - 1, self.context + 1)
+        ids, targets = tokens[:-1], tokens[1:].copy()
+        targets[len(self.stream) - start :] = IGNORE
+        return ids, targets
+
+
+@dataclass(frozen=True)
+class TrainingSource:
+    """One source of the training mixture."""
+
+    name: str
+    weight: float
+    windows: Windows
+    fingerprint: str
+
+
+class TrainingData:
+    """The run's training windows, addressed by sample number.
+
+    Args:
+        sources: What is mixed.
+        seed: Of the order.
+        eot_id: The id that starts a new document's segment; None to attend across documents.
+    """
+
+    def __init__(self, sources: list[TrainingSource], *, seed: int, eot_id: int | None) -> None:
+        self.sources = sources
+        self.mixture = Mixture(tuple(s.weight for s in sources))
+        self.eot_id = eot_id
+        self.context = sources[0].windows.context
+        self._seeds = [derive_seed(seed, "order", s.name, s.fingerprint) for s in sources]
+
+    def batch(self, first_sample: int, n_samples: int) -> Batch:
+        """Samples first_sample .. first_sample + n_samples - 1 of the run."""
+        samples = np.arange(first_sample, first_sample + n_samples, dtype=np.int64)
+        rows = [
+            self._read(int(source), int(ordinal))
+            for source, ordinal in zip(*self.mixture.locate(samples), strict=True)
+        ]
+        return collate(rows, self.eot_id)
+
+    def _read(
+        self, source: int, ordinal: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        windows = self.sources[source].windows
+        epoch, position = divmod(ordinal, len(windows))
+        seed = derive_seed(self._seeds[source], "epoch", epoch)
+        index = int(Permutation(len(windows), seed)(position)[0])
+        return windows.read(index, offset=seed % len(windows.stream))
+
+    def epochs(self, n_samples: int) -> dict[str, float]:
+        """How often each source has been gone through after `n_samples` samples."""
+        drawn = self.mixture.drawn(n_samples)
+        return {s.name: n / len(s.windows) for s, n in zip(self.sources, drawn, strict=True)}
+
+    @property
+    def tokens(self) -> int:
+        """Distinct training tokens over all sources."""
+        return sum(len(s.windows.stream) for s in self.sources)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that determines which tokens stand in sample n, but for the seed."""
+        content = [(s.name, s.weight, s.fingerprint) for s in self.sources]
+        return hashlib.sha256(json.dumps([content, self.context]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Held-out windows: all of a split, or always the same part of it.
+
+    Attributes:
+        name: How metrics call it.
+        windows: The held-out stream, cut.
+        bytes_per_id: (V,) UTF-8 bytes of each token, for bits per byte.
+        eot_id: As for `TrainingData`.
+        max_tokens: Upper bound of the targets evaluated; 0 for all.
+    """
+
+    name: str
+    windows: Windows
+    bytes_per_id: npt.NDArray[np.int64]
+    eot_id: int | None
+    max_tokens: int = 0
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """The same batches at every call, non-overlapping windows in stream order."""
+        chosen = self.chosen()
+        for i in range(0, len(chosen), batch_size):
+            rows = [self.windows.read(int(w)) for w in chosen[i : i + batch_size]]
+            yield collate(rows, self.eot_id)
+
+    def chosen(self) -> npt.NDArray[np.int64]:
+        """The numbers of the windows that are evaluated: a fixed random part, sorted."""
+        total = len(self.windows)
+        wanted = -(-self.max_tokens // self.windows.context) if self.max_tokens else total
+        if wanted >= total:
+            return np.arange(total)
+        return np.sort(Permutation(total, seed=0)(np.arange(wanted)))
+
+
+def collate(
+    rows: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], eot_id: int | None
+) -> Batch:
+    """Stacks windows into a batch; with `eot_id`, numbers the documents inside each window."""
+    ids = torch.from_numpy(np.stack([r[0] for r in rows]))  # (B, T)
+    targets = torch.from_numpy(np.stack([r[1] for r in rows]))  # (B, T)
+    # An end-of-text id is what the next document's first token is predicted from: it opens it.
+    segments = None if eot_id is None else (ids == eot_id).cumsum(dim=1)
+    return Batch(ids, targets, segments)

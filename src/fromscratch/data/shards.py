@@ -1,0 +1,204 @@
+"""Prepared data on disk: a manifest, and token shards that are read through memory maps.
+
+A split's documents, each followed by the end-of-text id, form one stream of tokens that is cut into
+shards. `TokenStream` reads that stream by position, across shards, as a circle: what comes before
+its first token is its last one, an end-of-text. So every token of the stream has a token before it
+to be predicted from, and the first of a document is predicted from "a document begins".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fromscratch.data.documents import Split
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import (
+    DATA_INCOMPLETE,
+    DATA_MANIFEST,
+    dump_json,
+    read_json,
+    write_atomically,
+)
+
+FORMAT_VERSION = 1
+TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of tokens.
+
+    Attributes:
+        file: Its name in the data folder.
+        documents_file: The file with the offset of each document's first token, and the end.
+        split: `train` or `val`.
+        source: The source that its documents came from.
+        tokens: Number of tokens, end-of-text ids included.
+        documents: Number of documents.
+        bytes: UTF-8 bytes of their text.
+        sha256: Of the file.
+    """
+
+    file: str
+    documents_file: str
+    split: Split
+    source: str
+    tokens: int
+    documents: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What a source gave: its hash is over the content and order of all its documents."""
+
+    name: str
+    spec: str
+    documents: int
+    bytes: int
+    files_skipped: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a prepared data folder; the only place its counts are taken from (R11)."""
+
+    tokenizer: str
+    tokenizer_fingerprint: str
+    vocab_size: int
+    eot_id: int
+    val_fraction: float
+    seed: int
+    sources: list[SourceSummary]
+    shards: list[Shard]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of what determines the tokens; equal for equal data, wherever it lies."""
+        content = asdict(self)
+        for source in content["sources"]:
+            del source["spec"]  # where the text lay is not what it says
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def total(self, quantity: str, split: Split, source: str | None = None) -> int:
+        """Sum of `tokens`, `documents` or `bytes` over the shards of a split (and a source)."""
+        return sum(int(getattr(s, quantity)) for s in self.select(split, source))
+
+    def select(self, split: Split, source: str | None = None) -> list[Shard]:
+        """The shards of a split, in order; of one source only, where it is named."""
+        return [s for s in self.shards if s.split == split and source in (None, s.source)]
+
+    def save(self, folder: Path) -> None:
+        """Writes manifest.json, which makes the folder complete."""
+        content = {"format_version": FORMAT_VERSION, "fingerprint": self.fingerprint} | asdict(self)
+        write_atomically(folder / DATA_MANIFEST, dump_json(content, indent=1) + "\n")
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder is prepared data, finished or not."""
+    return (folder / DATA_MANIFEST).is_file() or (folder / DATA_INCOMPLETE).is_file()
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Reads and checks a data folder's manifest.
+
+    Raises:
+        UserError: The folder is missing, unfinished, not ours, of another format version, or its
+            shards are not as long as the manifest says.
+    """
+    if (folder / DATA_INCOMPLETE).is_file():
+        command = (folder / DATA_INCOMPLETE).read_text(encoding="utf-8").strip()
+        raise UserError(
+            f"Preparing {folder} was interrupted before it finished.",
+            fix=f"Run it again: {command}",
+        )
+    if not (folder / DATA_MANIFEST).is_file():
+        raise UserError(
+            f"{folder} is not prepared data (it has no {DATA_MANIFEST}).",
+            fix=f"Prepare text into it: fromscratch prepare SOURCE --out {folder}",
+        )
+    content: dict[str, Any] = read_json(folder / DATA_MANIFEST)
+    version = content.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has data format {version}; this release reads {FORMAT_VERSION}.",
+            fix="Prepare the data again with this release.",
+        )
+    recorded = content.pop("fingerprint")
+    content["sources"] = [SourceSummary(**s) for s in content["sources"]]
+    content["shards"] = [Shard(**s) for s in content["shards"]]
+    manifest = Manifest(**content)
+    if manifest.fingerprint != recorded:
+        raise UserError(
+            f"{folder / DATA_MANIFEST} was edited: its fingerprint does not match its content.",
+            fix="Prepare the data again.",
+        )
+    return manifest
+
+
+def open_shard(folder: Path, shard: Shard) -> TokenArray:
+    """Memory-maps a shard's tokens.
+
+    Raises:
+        UserError: The file is missing or not what the manifest says.
+    """
+    path = folder / shard.file
+    try:
+        tokens: TokenArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}).", fix="Prepare the data again."
+        ) from None
+    if tokens.shape != (shard.tokens,) or tokens.dtype not in (np.uint16, np.uint32):
+        raise UserError(
+            f"{path} holds {tokens.dtype} {tokens.shape}; the manifest says {shard.tokens} tokens.",
+            fix="Prepare the data again.",
+        )
+    return tokens
+
+
+class TokenStream:
+    """A split's tokens, readable from any position, as a circle.
+
+    Args:
+        folder: The data folder.
+        shards: The shards, in order.
+    """
+
+    def __init__(self, folder: Path, shards: list[Shard]) -> None:
+        self.folder = folder
+        self.shards = shards
+        self._starts = np.cumsum([0, *(s.tokens for s in shards)])
+        self._open: dict[int, TokenArray] = {}
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, start: int, length: int) -> npt.NDArray[np.int64]:
+        """`length` tokens from position `start` on; positions count modulo the stream's length."""
+        out = np.empty(length, dtype=np.int64)
+        filled = 0
+        position = start % len(self)
+        while filled < length:
+            index = int(np.searchsorted(self._starts, position, side="right")) - 1
+            offset = position - int(self._starts[index])
+            piece = self._shard(index)[offset : offset + length - filled]
+            out[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            position = (position + len(piece)) % len(self)
+        return out
+
+    def _shard(self, index: int) -> TokenArray:
+        if index not in self._open:
+            self._open[index] = open_shard(self.folder, self.shards[index])
+        return self._open[index]

@@ -1,0 +1,1 @@
+"""What every room may lean on: errors, files, seeds, schedules, the world and the hardware."""

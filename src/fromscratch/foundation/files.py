@@ -1,0 +1,203 @@
+"""Files that are either whole or absent, and the one place that spells the names on disk.
+
+Everything that must survive a power cut goes through `write_atomically`: a temporary file beside
+the target, fsync, rename, fsync of the folder. A reader sees the old content or the new one, never
+a mixture. Names of run, data and checkpoint files are spelled here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fromscratch.foundation.errors import UserError
+
+# --- names inside DATA/ ---------------------------------------------------------------------------
+DATA_MANIFEST = "manifest.json"
+DATA_TOKENIZER = "tokenizer.json"
+DATA_INCOMPLETE = "INCOMPLETE"
+
+# --- names inside RUN/ ----------------------------------------------------------------------------
+RUN_RECIPE = "recipe.toml"
+RUN_METRICS = "metrics.jsonl"
+RUN_SAMPLES = "samples.jsonl"
+RUN_EVENTS = "events.jsonl"
+RUN_REPORT = "report.html"
+RUN_CHECKPOINTS = "checkpoints"
+RUN_LOCK = "run.lock"
+
+# --- names inside CHECKPOINT/ ---------------------------------------------------------------------
+CHECKPOINT_CONFIG = "config.json"
+CHECKPOINT_WEIGHTS = "model.safetensors"
+CHECKPOINT_GENERATION = "generation_config.json"
+CHECKPOINT_TOKENIZER = "tokenizer.json"
+CHECKPOINT_TOKENIZER_CONFIG = "tokenizer_config.json"
+CHECKPOINT_OPTIMIZER = "optimizer.safetensors"
+CHECKPOINT_STATE = "state.json"
+CHECKPOINT_RECIPE = "recipe.toml"
+CHECKPOINT_MANIFEST = "MANIFEST.json"
+LATEST = "latest"
+BEST = "best"
+
+_STEP_FOLDER = re.compile(r"step-(\d+)")
+
+
+def step_folder(step: int) -> str:
+    """The folder name of the checkpoint after `step` updates: `step-00000500`."""
+    return f"step-{step:08d}"
+
+
+def step_of_folder(name: str) -> int | None:
+    """The step that a folder name stands for, as a number; None for any other name."""
+    match = _STEP_FOLDER.fullmatch(name)
+    return int(match.group(1)) if match else None
+
+
+def shard_file(split: str, index: int) -> str:
+    """The file name of a token shard: `train-00000.npy`."""
+    return f"{split}-{index:05d}.npy"
+
+
+def documents_file(split: str, index: int) -> str:
+    """The file name of a shard's document offsets: `docs-train-00000.npy`."""
+    return f"docs-{split}-{index:05d}.npy"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run folder."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / RUN_RECIPE
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / RUN_METRICS
+
+    @property
+    def samples(self) -> Path:
+        return self.root / RUN_SAMPLES
+
+    @property
+    def events(self) -> Path:
+        return self.root / RUN_EVENTS
+
+    @property
+    def report(self) -> Path:
+        return self.root / RUN_REPORT
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / RUN_CHECKPOINTS
+
+    @property
+    def lock(self) -> Path:
+        return self.root / RUN_LOCK
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def fsync_file(path: Path) -> None:
+    """Forces a written file's content to the disk."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def fsync_folder(path: Path) -> None:
+    """Forces a folder's entries to the disk; a no-op where folders cannot be opened (Windows)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (PermissionError, IsADirectoryError):
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replaces `path` by `content` so that no reader and no crash ever sees half of it."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+    fsync_folder(path.parent)
+
+
+def dump_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader accepts: a non-finite number becomes the string "nan", "inf"."""
+    return json.dumps(finite_or_text(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def finite_or_text(value: Any) -> Any:
+    """`value` with every non-finite float inside it replaced by its name as a string."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: finite_or_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_text(item) for item in value]
+    return value
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """Parses a JSON file.
+
+    Raises:
+        UserError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}).") from None
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of a JSON-lines file; a half-written or broken line is passed over.
+
+    A crash can leave at most the last line half written; whoever reads metrics wants the rest.
+    """
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="replace") as handle:
+        for line in handle:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def sha256_of_file(path: Path) -> str:
+    """The file's sha256 as hex, read in pieces."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free on the disk that holds `path` (or would hold it, once made)."""
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free

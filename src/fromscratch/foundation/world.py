@@ -1,0 +1,37 @@
+"""Which of how many processes this is, as `torchrun` says it in the environment; one when alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`.
+
+    Attributes:
+        rank: This process's number, 0 to size - 1. Only rank 0 writes files.
+        size: Number of processes that train together.
+        local_rank: This process's number on its own machine, which is also its GPU's number.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+
+def world_from_environment(environment: Mapping[str, str] | None = None) -> World:
+    """Reads RANK, WORLD_SIZE and LOCAL_RANK, which `torchrun` sets; `World()` without them."""
+    env = os.environ if environment is None else environment
+    return World(
+        rank=int(env.get("RANK", "0")),
+        size=int(env.get("WORLD_SIZE", "1")),
+        local_rank=int(env.get("LOCAL_RANK", "0")),
+    )

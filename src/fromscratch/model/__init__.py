@@ -1,0 +1,1 @@
+"""The model: configuration, network, initialisation, parameter counts, Hugging Face's format."""

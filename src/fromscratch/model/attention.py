@@ -1,0 +1,84 @@
+"""Causal self-attention through `scaled_dot_product_attention`.
+
+Shapes: B batch, T positions, S positions seen (cached ones and new ones), C width, nh query heads,
+nkv key/value heads, hd head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fromscratch.model.config import ModelConfig
+from fromscratch.model.kv_cache import KVCache
+from fromscratch.model.norm import make_norm
+from fromscratch.model.positions import rotate
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """What all layers of one forward pass share.
+
+    Attributes:
+        rope: Cosines and sines for the positions at hand, each (T, hd) or (B, 1, T, hd); None when
+            positions are not rotary.
+        mask: (B, 1, T, S), True where a query may look; None for plain causal attention.
+        cache: Where keys and values are kept while generating.
+    """
+
+    rope: tuple[Tensor, Tensor] | None = None
+    mask: Tensor | None = None
+    cache: KVCache | None = None
+
+
+class Attention(nn.Module):
+    """Multi-head attention with optional grouped key/value heads, QK-norm and rotary positions."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_head, self.n_kv_head = config.n_head, config.n_kv_head
+        self.head_dim = config.head_dim
+        self.dropout = config.dropout
+        self.rows = (self.n_head * self.head_dim, *[self.n_kv_head * self.head_dim] * 2)
+        self.qkv = nn.Linear(config.d_model, sum(self.rows), bias=config.qkv_bias)
+        self.q_norm = make_norm(config, config.head_dim, qk=True) if config.qk_norm else None
+        self.k_norm = make_norm(config, config.head_dim, qk=True) if config.qk_norm else None
+        self.out = nn.Linear(self.rows[0], config.d_model, bias=config.attn_out_bias)
+        self.extra = (
+            nn.Linear(config.d_model, config.d_model, bias=config.attn_out_bias)
+            if config.extra_attn_proj
+            else None
+        )
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
+        """Maps (B, T, C) to (B, T, C)."""
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(x).split(self.rows, dim=-1)
+        q = q.view(batch, length, self.n_head, self.head_dim).transpose(1, 2)  # (B, nh, T, hd)
+        k = k.view(batch, length, self.n_kv_head, self.head_dim).transpose(1, 2)  # (B, nkv, T, hd)
+        v = v.view(batch, length, self.n_kv_head, self.head_dim).transpose(1, 2)  # (B, nkv, T, hd)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if inputs.rope is not None:
+            q, k = rotate(q, *inputs.rope), rotate(k, *inputs.rope)
+        if inputs.cache is not None:
+            k, v = inputs.cache.append(self.layer, k, v)  # (B, nkv, S, hd)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=inputs.mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            # One new token may look at everything that is cached; causality is then no constraint.
+            is_causal=inputs.mask is None and length > 1,
+            enable_gqa=self.n_kv_head != self.n_head,
+        )  # (B, nh, T, hd)
+        y = self.out(y.transpose(1, 2).reshape(batch, length, -1))  # (B, T, C)
+        if self.extra is not None:
+            y = self.extra(y)
+        out: Tensor = self.resid_dropout(y)
+        return out

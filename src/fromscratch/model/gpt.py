@@ -1,0 +1,185 @@
+"""The network: embeddings, a stack of blocks, a head.
+
+Shapes: B batch, T positions, S positions seen (cached and new), C width, V real vocabulary,
+P padded vocabulary, nh heads, hd head size.
+
+Always true: ids in the vocabulary's padding have logit -inf, so that they take no probability and
+are never sampled (R21); nothing but parameters is in the state dict (R20).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fromscratch.foundation.errors import UserError
+from fromscratch.model.attention import Attention, AttentionInputs
+from fromscratch.model.config import ModelConfig
+from fromscratch.model.init import initialise
+from fromscratch.model.kv_cache import KVCache
+from fromscratch.model.mlp import MLP
+from fromscratch.model.norm import make_norm
+from fromscratch.model.positions import rope_table, sinusoidal_table
+
+
+class Block(nn.Module):
+    """Attention and MLP, each with a residual path; norms before them (pre) or after (post)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.pre = config.norm_placement == "pre"
+        self.attn_norm = make_norm(config, config.d_model)
+        self.attn = Attention(config, layer)
+        self.mlp_norm = make_norm(config, config.d_model)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
+        """Maps (B, T, C) to (B, T, C)."""
+        if self.pre:
+            x = x + self.attn(self.attn_norm(x), inputs)
+            x = x + self.mlp(self.mlp_norm(x))
+        else:
+            x = self.attn_norm(x + self.attn(x, inputs))
+            x = self.mlp_norm(x + self.mlp(x))
+        return x
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer of either family.
+
+    Args:
+        config: Shape and options.
+        seed: Seed of the initial weights.
+    """
+
+    position_table: Tensor
+    """Rotary (2, context, hd) or sinusoidal (context, C) numbers; empty with learned positions."""
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.padded_vocab, config.d_model)
+        self.positions = (
+            nn.Embedding(config.context, config.d_model) if config.positions == "learned" else None
+        )
+        self.embed_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layer))
+        self.final_norm = (
+            make_norm(config, config.d_model) if config.norm_placement == "pre" else nn.Identity()
+        )
+        self.head = (
+            None
+            if config.tie_embeddings
+            else nn.Linear(config.d_model, config.padded_vocab, bias=config.head_bias)
+        )
+        self.build_tables(self.embed.weight.device)
+        if not self.embed.weight.is_meta:
+            initialise(self, config, torch.Generator().manual_seed(seed))
+
+    def build_tables(self, device: torch.device) -> None:
+        """Makes the tables of fixed numbers: they follow the model, but are never saved (R20)."""
+        config = self.config
+        table = torch.empty(0, device=device)
+        if config.positions == "rope":
+            table = rope_table(config.context, config.head_dim, config.rope_theta, device)
+        elif config.positions == "sinusoidal":
+            table = sinusoidal_table(config.context, config.d_model, device)
+        self.register_buffer("position_table", table, persistent=False)
+
+    def forward(
+        self, ids: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Logits of the next token at every position.
+
+        Args:
+            ids: (B, T) token ids.
+            segments: (B, T) number of the document that each position belongs to; given, a position
+                attends within its own document only and positions count from its start.
+            cache: Keys and values of the tokens before `ids`; extended by this call.
+
+        Returns:
+            (B, T, P) logits; those of padding ids are -inf.
+
+        Raises:
+            UserError: More tokens than the context holds.
+        """
+        return self.logits(self.hidden(ids, segments=segments, cache=cache))
+
+    def hidden(
+        self, ids: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """The last block's output after the final norm, (B, T, C); arguments as for `forward`."""
+        past = cache.length if cache is not None else 0
+        length = ids.shape[1]
+        if past + length > self.config.context:
+            raise UserError(
+                f"A sequence of {past + length} tokens is longer than the model's context of "
+                f"{self.config.context}.",
+                fix="Shorten it, or train with a larger model.context.",
+            )
+        where = _positions_in(segments) if segments is not None else slice(past, past + length)
+        x = self.embed(ids)  # (B, T, C)
+        if self.positions is not None:
+            table: Tensor = self.positions.weight
+            x = x + table[where]
+        elif self.config.positions == "sinusoidal":
+            x = x + self.position_table[where]
+        x = self.embed_dropout(x)
+        inputs = AttentionInputs(
+            rope=self._rope(where),
+            mask=_mask(segments, past, length, ids.device),
+            cache=cache,
+        )
+        for block in self.blocks:
+            x = block(x, inputs)
+        if cache is not None:
+            cache.advance(length)
+        out: Tensor = self.final_norm(x)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Maps hidden states (..., C) to logits (..., P) with the padding at -inf."""
+        config = self.config
+        logits = F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        if config.logit_softcap:
+            logits = config.logit_softcap * torch.tanh(logits / config.logit_softcap)
+        if config.n_padding:
+            logits[..., config.vocab_size :] = float("-inf")
+        return logits
+
+    def _rope(self, where: slice | Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.config.positions != "rope":
+            return None
+        if isinstance(where, slice):
+            cos, sin = self.position_table[:, where]  # each (T, hd)
+        else:
+            cos, sin = self.position_table[:, where].unsqueeze(2)  # each (B, 1, T, hd)
+        dtype = self.embed.weight.dtype
+        return cos.to(dtype), sin.to(dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embed.weight.device
+
+
+def _positions_in(segments: Tensor) -> Tensor:
+    """Each position's distance from the start of its document, (B, T)."""
+    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    starts = torch.ones_like(segments, dtype=torch.bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return index - torch.where(starts, index, 0).cummax(dim=1).values
+
+
+def _mask(segments: Tensor | None, past: int, length: int, device: torch.device) -> Tensor | None:
+    """Who may look at whom, (B, 1, T, S) or (T, S); None where plain causality says it all."""
+    if segments is None and (past == 0 or length == 1):
+        return None
+    assert segments is None or past == 0, "packed documents are not generated from a cache"
+    rows = torch.arange(past, past + length, device=device)[:, None]
+    causal = rows >= torch.arange(past + length, device=device)  # (T, S)
+    if segments is None:
+        return causal
+    same = segments[:, :, None] == segments[:, None, :]  # (B, T, T)
+    return (same & causal)[:, None]

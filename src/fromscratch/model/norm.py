@@ -1,0 +1,41 @@
+"""LayerNorm and RMSNorm, with weight and bias each an option."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fromscratch.model.config import ModelConfig
+
+
+class LayerNorm(nn.Module):
+    """Ba et al. (2016), with weight and bias each optional. Statistics over the last dimension."""
+
+    def __init__(self, width: int, *, weight: bool, bias: bool, eps: float) -> None:
+        super().__init__()
+        self.width, self.eps = width, eps
+        self.weight = nn.Parameter(torch.ones(width)) if weight else None
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):
+    """Zhang and Sennrich (2019): x / sqrt(mean(x^2) + eps), times an optional weight."""
+
+    def __init__(self, width: int, *, weight: bool, eps: float) -> None:
+        super().__init__()
+        self.width, self.eps = width, eps
+        self.weight = nn.Parameter(torch.ones(width)) if weight else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (self.width,), self.weight, self.eps)
+
+
+def make_norm(config: ModelConfig, width: int, *, qk: bool = False) -> nn.Module:
+    """The configured norm; for queries and keys always RMSNorm, as in Qwen3."""
+    if qk or config.norm == "rmsnorm":
+        return RMSNorm(width, weight=config.norm_weight, eps=config.norm_eps)
+    return LayerNorm(width, weight=config.norm_weight, bias=config.norm_bias, eps=config.norm_eps)

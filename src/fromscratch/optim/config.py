@@ -1,0 +1,31 @@
+"""The `[optim]` table of a recipe. Without torch, so that `plan` can read it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class OptimConfig(BaseModel):
+    """What the optimiser is and how it is set.
+
+    `lr` is AdamW's peak learning rate; with `muon`, `muon_lr` is that of the matrices inside the
+    blocks and AdamW takes the rest. `embed_lr`, `head_lr` and `plain_lr` (norms and biases) default
+    to `lr`. `clip` bounds the global gradient norm; 0 switches it off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    lr: float = Field(default=6e-4, gt=0.0)
+    embed_lr: float | None = Field(default=None, gt=0.0)
+    head_lr: float | None = Field(default=None, gt=0.0)
+    plain_lr: float | None = Field(default=None, gt=0.0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0.0)
+    weight_decay: float = Field(default=0.1, ge=0.0)
+    clip: float = Field(default=1.0, ge=0.0)
+    muon_lr: float = Field(default=0.02, gt=0.0)
+    muon_momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
+    muon_weight_decay: float = Field(default=0.0, ge=0.0)

@@ -1,0 +1,278 @@
+"""A line chart as inline SVG with HTML labels around it.
+
+The SVG holds only shapes and is stretched to whatever box it gets (strokes keep their width), while
+labels are ordinary text placed in per cent. So one chart is sharp and legible from a phone to
+paper, its text can be selected, and every colour is a CSS variable that dark mode changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fromscratch.report import numerals, series
+from fromscratch.report.markup import Html, join, json_block, tag
+from fromscratch.report.read import FloatArray
+from fromscratch.report.series import IntArray
+
+# Side of the SVG's own square coordinate system: fine enough for a wide screen, short to write.
+_SIDE = 2000
+# One bucket is about a pixel pair of the widest chart; up to four points are drawn in each.
+_BUCKETS = 400
+# More markers than this on one line run into each other.
+_MARKERS = 60
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve.
+
+    Attributes:
+        name: What the legend and the tooltip call it.
+        x: Ascending, shape (n,).
+        y: Shape (n,); a value that is not finite is a gap.
+        colour: Index of the page's series colours, 0 to 5.
+        style: `faint` behind a smoothed line, `plain`, or `marked` with a dot at each value.
+    """
+
+    name: str
+    x: FloatArray
+    y: FloatArray
+    colour: int = 0
+    style: Literal["faint", "plain", "marked"] = "plain"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What to draw.
+
+    Attributes:
+        key: The anchor on the page.
+        title: The heading.
+        unit: What the y axis counts.
+        lines: Drawn in this order, later ones on top.
+        levels: Named horizontal lines, drawn where they fall on the axis.
+        resumes: Steps at which the run was resumed, drawn as vertical lines.
+        log: Allow a logarithmic y axis.
+        reach: How far the axis follows outliers, see `series.usual`.
+        note: A sentence below.
+    """
+
+    key: str
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    levels: tuple[tuple[str, float], ...] = ()
+    resumes: tuple[int, ...] = ()
+    log: bool = False
+    reach: float = 1.0
+    note: str = ""
+
+
+def draw(chart: Chart) -> Html:
+    """The chart as a `<figure>`; one that says so if nothing can be drawn."""
+    scales = chart_scales(chart)
+    heading = tag("h3", chart.title, " ", tag("small", chart.unit))
+    if scales is None:
+        said = tag("p", "Nothing was recorded.", class_="note")
+        return tag("figure", tag("figcaption", heading), said, id=chart.key, class_="chart")
+    horizontal, vertical = scales
+    shapes = [_grid(vertical), _resumes(chart, horizontal)]
+    labels = [_y_labels(vertical), _x_labels(horizontal)]
+    for shape, label in _levels(chart, vertical):
+        shapes.append(shape)
+        labels.append(label)
+    notes = [chart.note] if chart.note else []
+    data = []
+    for line in chart.lines:
+        drawn, remark, points = _line(line, horizontal, vertical)
+        shapes.append(drawn)
+        data.append(points)
+        notes += [remark] if remark else []
+    svg = tag(
+        "svg",
+        *shapes,
+        viewBox=f"0 0 {_SIDE} {_SIDE}",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+        focusable="false",
+    )
+    plot = tag(
+        "div",
+        svg,
+        *labels,
+        json_block({"low": horizontal.low, "high": horizontal.high, "lines": data}),
+        class_="plot levelled" if chart.levels else "plot",
+        role="img",
+        aria_label=described(chart),
+    )
+    return tag(
+        "figure",
+        tag("figcaption", heading, _legend(chart)),
+        plot,
+        *(tag("p", note, class_="note") for note in notes),
+        id=chart.key,
+        class_="chart",
+    )
+
+
+def described(chart: Chart) -> str:
+    """The chart in words, for those who do not see it."""
+    parts = []
+    for line in chart.lines:
+        ok = series.drawable(line.y)
+        if line.style == "faint" or not ok.any():
+            continue
+        x, y = line.x[ok], line.y[ok]
+        low = int(np.argmin(y))
+        parts.append(
+            f"{line.name}: {numerals.significant(y[0])} at step {numerals.count(x[0])}, "
+            f"{numerals.significant(y[-1])} at step {numerals.count(x[-1])}, "
+            f"lowest {numerals.significant(y[low])} at step {numerals.count(x[low])}"
+        )
+    return f"Line chart of {chart.title} ({chart.unit}) by step. " + "; ".join(parts) + "."
+
+
+def chart_scales(chart: Chart) -> tuple[series.Scale, series.Scale] | None:
+    """The horizontal and vertical axis of a chart; None if it has nothing to draw."""
+    values, always = [np.empty(0)], [np.empty(0)]
+    smooth = any(line.style == "faint" for line in chart.lines)
+    for line in chart.lines:
+        must = line.style == "marked" or (smooth and line.style == "plain")
+        (always if must else values).append(line.y[series.drawable(line.y)])
+    if not any(len(y) for y in (*values, *always)):
+        return None
+    x = np.concatenate([line.x for line in chart.lines])
+    low, high = float(x.min()), float(x.max())
+    horizontal = series.linear_scale(low, high, padding=0.012)
+    # A step below zero or between two steps does not exist.
+    ticks = tuple(t for t in horizontal.ticks if t >= 0 and float(t).is_integer())
+    horizontal = series.Scale(horizontal.low, horizontal.high, ticks, horizontal.spacing)
+    vertical = series.fitting_scale(
+        np.concatenate(values), np.concatenate(always), allow_log=chart.log, reach=chart.reach
+    )
+    return horizontal, vertical
+
+
+def _line(
+    line: Line, horizontal: series.Scale, vertical: series.Scale
+) -> tuple[Html, str, dict[str, object]]:
+    """The curve's shapes, a remark on what they do not show, and its points for the tooltip."""
+    ok = series.drawable(line.y)
+    x, y = line.x[ok], line.y[ok]
+    # Two points belong to one stroke if nothing undrawable was recorded between them.
+    stretch = np.cumsum(~ok, dtype=np.intp)[ok]
+    kept = series.thin(x, y, _BUCKETS)
+    px = np.round(horizontal(x[kept]) * _SIDE).astype(int)
+    position = np.clip(vertical(y[kept]), -0.05, 1.05)
+    py = np.round((1.0 - position) * _SIDE).astype(int)
+    shapes = [_path(px, py, stretch[kept], f"line {line.style} c{line.colour}")]
+    if line.style == "marked" and len(kept) <= _MARKERS:
+        dots = "".join(f"M{a} {b}h0" for a, b in zip(px, py, strict=True))
+        shapes.append(tag("path", d=dots, class_=f"dots c{line.colour}"))
+    outside = (y > vertical.high) | (y < vertical.low)
+    remark = ""
+    if outside.any():
+        worst = int(np.argmax(np.abs(y - vertical.low)))
+        extreme = f"{numerals.significant(y[worst])} at step {numerals.count(x[worst])}"
+        remark = f"One value of {line.name} lies beyond the axis: {extreme}."
+        if outside.sum() > 1:
+            remark = (
+                f"{numerals.count(outside.sum())} values of {line.name} lie beyond the axis, "
+                f"the farthest {extreme}."
+            )
+    points: dict[str, object] = {
+        "name": line.name,
+        "key": f"key {line.style} c{line.colour}",
+        "x": [int(v) for v in x[kept]],
+        # Five digits are more than a tooltip needs and half the bytes of all of them.
+        "y": [float(f"{v:.5g}") for v in y[kept]],
+    }
+    return join(shapes), remark, points
+
+
+def _path(px: IntArray, py: IntArray, stretch: IntArray, classes: str) -> Html:
+    """A stroke through the points, lifted where `stretch` changes."""
+    if not len(px):
+        return Html()
+    pieces = []
+    for start, end in _runs(stretch):
+        pieces.append(f"M{px[start]} {py[start]}")
+        if end - start == 1:
+            pieces.append("h0")  # a stroke of no length, which round caps turn into a dot
+        else:
+            pieces.append("L")
+            pieces.append(" ".join(f"{px[i]} {py[i]}" for i in range(start + 1, end)))
+    return tag("path", d="".join(pieces), class_=classes)
+
+
+def _runs(values: IntArray) -> list[tuple[int, int]]:
+    """The [start, end) of each stretch of equal values."""
+    starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
+    ends = np.append(starts[1:], len(values))
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def _grid(vertical: series.Scale) -> Html:
+    rows = [round((1 - y) * _SIDE) for y in vertical(np.array(vertical.ticks))]
+    return tag("path", d="".join(f"M0 {y}H{_SIDE}" for y in rows), class_="grid")
+
+
+def _resumes(chart: Chart, horizontal: series.Scale) -> Html:
+    inside = [s for s in chart.resumes if horizontal.low <= s <= horizontal.high]
+    if not inside:
+        return Html()
+    columns = np.round(horizontal(np.array(sorted(set(inside)), dtype=np.float64)) * _SIDE)
+    return tag("path", d="".join(f"M{int(x)} 0V{_SIDE}" for x in columns), class_="resume")
+
+
+def _levels(chart: Chart, vertical: series.Scale) -> list[tuple[Html, Html]]:
+    """Line and label of each level on the axis; labels of close neighbours are pushed apart."""
+    found: list[tuple[Html, Html]] = []
+    label = -1.0
+    for name, value in sorted(chart.levels, key=lambda level: -level[1]):
+        y = 1.0 - float(vertical(np.array([value]))[0])
+        if not 0.0 <= y <= 1.0:
+            continue
+        label = max(y, label + 0.065)  # the height of a label in the lowest plot
+        shape = tag("path", d=f"M0 {round(y * _SIDE)}H{_SIDE}", class_="level")
+        style = f"top:{_percent(label)}"
+        found.append((shape, tag("span", name, class_="level", style=style)))
+    return found
+
+
+def _y_labels(vertical: series.Scale) -> Html:
+    return join(
+        tag(
+            "span",
+            numerals.tick(value, value if vertical.log else vertical.spacing),
+            class_="y",
+            style=f"top:{_percent(1.0 - y)}",
+        )
+        for value, y in zip(vertical.ticks, vertical(np.array(vertical.ticks)), strict=True)
+    )
+
+
+def _x_labels(horizontal: series.Scale) -> Html:
+    return join(
+        tag("span", numerals.short(value), class_="x", style=f"left:{_percent(x)}")
+        for value, x in zip(horizontal.ticks, horizontal(np.array(horizontal.ticks)), strict=True)
+    )
+
+
+def _legend(chart: Chart) -> Html:
+    entries = [
+        tag("li", tag("i", class_=f"key {line.style} c{line.colour}"), line.name)
+        for line in chart.lines
+        if len(line.y)
+    ]
+    if chart.resumes:
+        entries.append(tag("li", tag("i", class_="key resumed"), "resumed"))
+    return tag("ul", *entries, class_="legend") if len(entries) > 1 else Html()
+
+
+def _percent(position: float) -> str:
+    return f"{100 * position:.2f}%" if math.isfinite(position) else "0%"

@@ -1,0 +1,116 @@
+"""The main charts as one PNG for a README or a chat, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fromscratch.report import charts, series
+from fromscratch.report.chart import Chart, chart_scales
+from fromscratch.report.facts import Facts
+from fromscratch.report.markup import plain
+from fromscratch.report.numerals import count, duration, short, significant, tick
+from fromscratch.report.read import RunRecord
+
+_DPI = 100
+_SIZE = (12.0, 7.0)  # inches, so 1200 x 700 pixels
+# The page's colours on white.
+_COLOURS = ("#2166c9", "#cf4f0a", "#0d8074", "#8a3fc0", "#a3730a", "#c2296b")
+_SOFT = "#5a6270"
+_EDGE = "#e2e4e8"
+
+
+def picture(record: RunRecord, facts: Facts) -> bytes:
+    """Loss, bits per byte, learning rate, gradient norm and speed as a PNG, 1200 x 700 pixels."""
+    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
+    figure.suptitle(_title(record, facts), x=0.01, ha="left", fontsize=13)
+    grid = figure.add_gridspec(2, 6, height_ratios=(3, 2))
+    _panel(figure.add_subplot(grid[0, :4]), charts.loss_chart(record))
+    _panel(figure.add_subplot(grid[0, 4:]), charts.bits_chart(record))
+    _panel(figure.add_subplot(grid[1, :2]), charts.rate_chart(record))
+    _panel(figure.add_subplot(grid[1, 2:4]), charts.gradient_chart(record, facts))
+    _panel(figure.add_subplot(grid[1, 4:]), charts.throughput_chart(record, facts))
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI)
+    # A chart has few colours: a palette costs nothing visible and saves two thirds of the bytes.
+    pixels = Image.open(drawn).convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    pixels.save(packed, "PNG", optimize=True)
+    return packed.getvalue()
+
+
+def _title(record: RunRecord, facts: Facts) -> str:
+    parts = [_text(record.name, 60)]
+    if facts.last is not None and facts.last.bpb is not None:
+        parts.append(f"{significant(facts.last.bpb)} bits per byte")
+    if facts.parameters is not None:
+        parts.append(f"{count(facts.parameters)} parameters")
+    if facts.tokens is not None:
+        parts.append(f"{short(facts.tokens)} tokens")
+    if facts.seconds is not None:
+        parts.append(duration(facts.seconds))
+    return "  \u00b7  ".join(parts)
+
+
+def _text(value: str, length: int) -> str:
+    """`value` for matplotlib, which would take what stands between dollar signs for a formula."""
+    return plain(value)[:length].replace("$", r"\$")
+
+
+def _panel(axes: Axes, chart: Chart) -> None:
+    axes.set_title(f"{chart.title} ({chart.unit})", loc="left", fontsize=9.5, color=_SOFT)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_SOFT)
+    axes.tick_params(colors=_SOFT, labelsize=8.5, length=0)
+    scales = chart_scales(chart)
+    if scales is None:
+        axes.text(0.5, 0.5, "nothing recorded", ha="center", color=_SOFT)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    _axes(axes, *scales)
+    for line in chart.lines:
+        ok = series.drawable(line.y)
+        kept = series.thin(line.x[ok], line.y[ok], 600)
+        faint = line.style == "faint"
+        axes.plot(
+            line.x[ok][kept],
+            line.y[ok][kept],
+            color=_COLOURS[line.colour],
+            alpha=0.3 if faint else 1.0,
+            linewidth=0.8 if faint else 1.7,
+            marker="o" if line.style == "marked" and len(kept) <= 60 else "",
+            markersize=4,
+            label=_text(line.name, 40),
+        )
+    for name, value in chart.levels:
+        if scales[1].low <= value <= scales[1].high:
+            axes.axhline(value, color=_SOFT, linewidth=0.9, linestyle="--")
+            axes.annotate(
+                _text(name, 30),
+                (1.0, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+                color=_SOFT,
+            )
+    if chart.key == "loss":
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=_SOFT, loc="upper right")
+
+
+def _axes(axes: Axes, horizontal: series.Scale, vertical: series.Scale) -> None:
+    """The scales and labels of the page's chart, not matplotlib's own."""
+    if vertical.log:
+        axes.set_yscale("log")
+    axes.minorticks_off()
+    axes.set_xlim(horizontal.low, horizontal.high)
+    axes.set_ylim(vertical.low, vertical.high)
+    axes.set_xticks(horizontal.ticks, [short(t) for t in horizontal.ticks])
+    labels = [tick(t, t if vertical.log else vertical.spacing) for t in vertical.ticks]
+    axes.set_yticks(vertical.ticks, labels)
+    axes.grid(axis="y", color=_EDGE, linewidth=0.8)
+    axes.set_axisbelow(True)

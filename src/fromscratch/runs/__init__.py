@@ -1,0 +1,1 @@
+"""Recipes, and the one place that turns a recipe into objects."""

@@ -1,0 +1,179 @@
+"""The main job: a small model on text that is at hand, in a given number of minutes.
+
+`plan_first_run` fits the shipped `try` recipe to the text and to this machine: the vocabulary to
+what the text yields, the number of steps to the measured speed. The result is an ordinary recipe
+with a fixed number of steps, so the run can be resumed, repeated and compared like any other.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from fromscratch.data.batches import TrainingData
+from fromscratch.data.shards import Manifest, load_manifest
+from fromscratch.data.sources import EMBEDDED, Source, SourceReport, name_for, passages
+from fromscratch.evaluate.loss import evaluate_loss
+from fromscratch.evaluate.yardsticks import Yardstick, yardsticks
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.hardware import resolve_device
+from fromscratch.model.gpt import GPT
+from fromscratch.optim.build import build_optimizers
+from fromscratch.runs.assemble import Session
+from fromscratch.runs.opened_data import open_data, prepared_folder
+from fromscratch.runs.recipe import Recipe, SourceConfig, load_recipe
+from fromscratch.train.objectives import next_token_loss
+from fromscratch.train.step import train_step
+
+_WARMUP_STEPS, _TIMED_STEPS = 3, 9
+_WANTED_HELD_OUT = 10
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What will be trained.
+
+    Attributes:
+        recipe: With its number of steps.
+        data: The prepared folder.
+        manifest: Of the data.
+        step_seconds: Measured time of one update.
+    """
+
+    recipe: Recipe
+    data: Path
+    manifest: Manifest
+    step_seconds: float
+
+
+def plan_first_run(
+    source: str, minutes: float, overrides: list[str], *, report: Callable[[str, int], None]
+) -> FirstRun:
+    """Prepares the text, measures this machine, and settles the recipe.
+
+    Args:
+        source: `stdlib` or the user's own text.
+        minutes: Of training.
+        overrides: Of the `try` recipe; `train.steps` replaces the measurement.
+        report: Progress of preparation: stage and documents.
+
+    Raises:
+        UserError: There is no text, or no time.
+    """
+    if minutes <= 0:
+        raise UserError(f"--minutes {minutes:g} leaves no time to train.")
+    settings = [f"data.path={source}"]
+    if source != EMBEDDED:
+        settings += [
+            'sample.prompts=["", "", ""]',  # the recipe's own prompts are Python
+            f"data.val_fraction={_val_fraction(source)}",
+        ]
+    settings += overrides
+    recipe = load_recipe("try", settings)
+    assert recipe.data.path is not None
+    origin = SourceConfig(name=name_for(recipe.data.path), path=recipe.data.path)
+    folder = prepared_folder(origin, recipe.data, report)
+    manifest = load_manifest(folder)
+    settings += [f"data.path={folder}", f"model.vocab_size={manifest.vocab_size}"]
+    recipe = load_recipe("try", settings)
+    step_seconds = measure_step(recipe)
+    if not any(o.startswith("train.steps=") for o in overrides):
+        steps = max(10, round(60 * minutes / step_seconds))
+        settings += [
+            f"train.steps={steps}",
+            f"eval.every={max(1, steps // 10)}",
+            f"sample.every={max(1, steps // 5)}",
+            f"checkpoint.every={max(1, steps // 5)}",
+            *overrides,
+        ]
+    return FirstRun(load_recipe("try", settings), folder, manifest, step_seconds)
+
+
+def _val_fraction(source: str) -> float:
+    """Held out: 2%, or as much more as a small text needs for some ten documents."""
+    documents = list(islice(Source("text", source).documents(SourceReport()), 500))
+    if len(documents) < 100:
+        documents = list(islice(passages(iter(documents)), 500))
+    return round(min(0.3, max(0.02, _WANTED_HELD_OUT / max(1, len(documents)))), 3)
+
+
+def measure_step(recipe: Recipe) -> float:
+    """Seconds of one update on this machine: the median of a few, on a model thrown away."""
+    device = resolve_device(recipe.train.device)
+    data = _training_data(recipe)
+    model = GPT(recipe.model, seed=recipe.train.seed).to(device)
+    optimizers = build_optimizers(model, recipe.optim)
+    times = []
+    for step in range(_WARMUP_STEPS + _TIMED_STEPS):
+        begin = time.perf_counter()
+        first = step * recipe.samples_per_step
+        batches = [
+            data.batch(first + offset, recipe.train.micro_batch)
+            for offset in range(0, recipe.samples_per_step, recipe.train.micro_batch)
+        ]
+        train_step(
+            model, next_token_loss, optimizers, batches, fraction=1.0, clip=recipe.optim.clip
+        )
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[_WARMUP_STEPS:])
+
+
+def _training_data(recipe: Recipe) -> TrainingData:
+    def silent(stage: str, documents: int) -> None:
+        """The data is prepared already."""
+
+    return open_data(recipe.data, recipe.model, recipe.eval.tokens, silent).training
+
+
+def next_free_run(name: str, parent: Path = Path("runs")) -> Path:
+    """`runs/NAME`, or `runs/NAME-2` and so on where that exists: a run is never overwritten."""
+    candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+@dataclass(frozen=True)
+class FirstResult:
+    """How a first run ended, on the whole held-out text.
+
+    Attributes:
+        yardsticks: From uniform to this model now, in bits per byte.
+        loss: Nats per token.
+        documents: Held-out documents.
+        bytes: Their size.
+    """
+
+    yardsticks: list[Yardstick]
+    loss: float
+    documents: int
+    bytes: int
+
+
+def judge_first_run(session: Session) -> FirstResult:
+    """Evaluates a finished run on all of its held-out text, beside the yardsticks.
+
+    The yardsticks become an event of the run, for its report.
+    """
+    data = session.data
+    held_out = data.validation[0]
+    whole = replace(held_out, max_tokens=0)
+    now = evaluate_loss(session.state.model, whole, batch_size=session.config.micro_batch)
+    train = data.training.sources[0].windows.stream
+    rows = yardsticks(train, held_out.windows.stream, data.tokenizer)
+    fresh = GPT(session.recipe.model, seed=session.recipe.train.seed).to(session.state.model.device)
+    at_start = evaluate_loss(fresh, whole, batch_size=session.config.micro_batch)
+    rows += [
+        Yardstick("this model, at the start", at_start.bits_per_byte),
+        Yardstick("this model, now", now.bits_per_byte),
+    ]
+    session.note(
+        "yardsticks",
+        "bits per byte of the held-out text",
+        rows=[{"name": y.name, "bpb": y.bpb} for y in rows],
+    )
+    manifest = next(iter(data.manifests.values()))
+    return FirstResult(rows, now.loss, manifest.total("documents", "val"), now.n_bytes)
+

@@ -1,0 +1,1 @@
+"""Text to token ids and back: GPT-2's, a byte-level BPE of one's own, bytes, characters."""

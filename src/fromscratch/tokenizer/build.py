@@ -1,0 +1,168 @@
+"""Making tokenizers: GPT-2's from tiktoken, a trained byte-level BPE, bytes, characters.
+
+A recipe names one as `gpt2`, `bytes`, `chars`, `bpe:4096` (trained on the recipe's own text; the
+number is the whole vocabulary, end-of-text included) or as a path to a `tokenizer.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as FastTokenizer
+
+from fromscratch.foundation.errors import UserError, did_you_mean
+from fromscratch.tokenizer.names import bpe_size
+from fromscratch.tokenizer.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    byte_alphabet,
+    encodable,
+    load_tokenizer,
+)
+
+# How text is cut before merging; merges never cross a cut. `gpt2` is Radford et al. (2019).
+# `modern` follows GPT-4's published pattern: line ends stay with the punctuation before them and
+# digits come in groups of at most two, which suits small vocabularies.
+PATTERNS = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "modern": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+}
+_NAMED = ("gpt2", "bytes", "chars", "bpe:4096")
+
+
+def make_tokenizer(spec: str, texts: Iterable[str] | None = None) -> Tokenizer:
+    """The tokenizer that a recipe or a command line names.
+
+    Args:
+        spec: `gpt2`, `bytes`, `chars`, `bpe:N`, or a path.
+        texts: What `bpe:N` and `chars` are made from.
+
+    Raises:
+        UserError: The name is unknown, or N is not a usable size.
+    """
+    if spec == "gpt2":
+        return gpt2_tokenizer()
+    if spec == "bytes":
+        return bytes_tokenizer()
+    if spec == "chars":
+        assert texts is not None
+        return chars_tokenizer(texts)
+    if spec.startswith("bpe:"):
+        assert texts is not None
+        return train_bpe(texts, vocab_size=bpe_size(spec))
+    path = Path(spec).expanduser()
+    if path.exists():
+        return load_tokenizer(path)
+    hint = did_you_mean(spec, _NAMED)
+    raise UserError(
+        f'"{spec}" is neither a tokenizer nor a file.{hint}',
+        fix="Choose gpt2, bytes, chars, bpe:N (N = vocabulary size) or a path to a tokenizer.json.",
+    )
+
+
+def train_bpe(texts: Iterable[str], *, vocab_size: int, pattern: str = "modern") -> Tokenizer:
+    """Trains a byte-level BPE (Sennrich et al. 2016, on bytes as in GPT-2).
+
+    Args:
+        texts: Documents; read once, as a stream.
+        vocab_size: Ids in all: 256 bytes, the merges, and end-of-text as the last one. Fewer come
+            out where the text has no more pairs to merge.
+        pattern: A name from `PATTERNS`.
+
+    Returns:
+        A tokenizer that is the same for the same texts in the same order.
+    """
+    if pattern not in PATTERNS:
+        hint = did_you_mean(pattern, PATTERNS)
+        raise UserError(f'"{pattern}" is not a splitting pattern ({", ".join(PATTERNS)}).{hint}')
+    fast = FastTokenizer(models.BPE())
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERNS[pattern]), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        initial_alphabet=byte_alphabet(),
+        show_progress=False,
+        special_tokens=[],
+    )
+    fast.train_from_iterator(map(encodable, texts), trainer)
+    return _finish(fast, name="bpe")
+
+
+def bytes_tokenizer() -> Tokenizer:
+    """Every byte is its own id; end-of-text is 256. A byte-level BPE without merges."""
+    vocab = {character: byte for byte, character in enumerate(byte_alphabet())}
+    fast = FastTokenizer(models.BPE(vocab=vocab, merges=[]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return _finish(fast, name="bytes")
+
+
+def chars_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """One id per distinct character, in code-point order; end-of-text is the last.
+
+    Raises:
+        UserError: There is no character at all.
+    """
+    characters: set[str] = set()
+    for text in map(encodable, texts):
+        characters.update(text)
+    if not characters:
+        raise UserError("The text is empty: a character vocabulary cannot be made from it.")
+    fast = FastTokenizer(
+        models.BPE(vocab={c: i for i, c in enumerate(sorted(characters))}, merges=[])
+    )
+    fast.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    return _finish(fast, name="chars", decoder=decoders.Fuse())
+
+
+def gpt2_tokenizer() -> Tokenizer:
+    """GPT-2's 50,257 ids, from tiktoken's copy of OpenAI's files."""
+    import tiktoken
+
+    try:
+        encoding = tiktoken.get_encoding("gpt2")
+    except Exception as error:
+        raise UserError(
+            f"GPT-2's vocabulary could not be had: {type(error).__name__}.",
+            fix="tiktoken downloads it once (1.5 MB); connect, or point TIKTOKEN_CACHE_DIR at a "
+            "folder that has it.",
+        ) from None
+    ranks = encoding._mergeable_ranks
+    alphabet = byte_alphabet()
+    spelled = {token: "".join(alphabet[b] for b in token) for token in ranks}
+    vocab = {spelled[token]: rank for token, rank in ranks.items()}
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(token) > 1:
+            left, right = _last_merge(token, rank, ranks)
+            merges.append((spelled[left], spelled[right]))
+    fast = FastTokenizer(models.BPE(vocab=vocab, merges=merges))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _finish(fast, name="gpt2")
+
+
+def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """The pair whose merge makes `token`: what earlier merges leave of its bytes."""
+    parts = [bytes([b]) for b in token]
+    while len(parts) > 2:
+        best = min(range(len(parts) - 1), key=lambda i: ranks.get(parts[i] + parts[i + 1], rank))
+        assert ranks.get(parts[best] + parts[best + 1], rank) < rank
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return parts[0], parts[1]
+
+
+def _finish(
+    fast: FastTokenizer, *, name: str, decoder: decoders.Decoder | None = None
+) -> Tokenizer:
+    """Adds end-of-text as the last id and turns the library's object into ours."""
+    fast.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    fast.decoder = decoder or decoders.ByteLevel()
+    return Tokenizer(fast.to_str(), name=name)

@@ -1,0 +1,230 @@
+"""The one tokenizer class, and the file it lives in.
+
+Whatever its kind (GPT-2's, one trained here, plain bytes, characters), a tokenizer is a standard
+`tokenizer.json` that transformers reads, plus a table of each id's bytes made from it. Decoding
+joins those bytes, so it is exact and the same for every kind; encoding goes through tiktoken where
+the ids are GPT-2's, and through Hugging Face tokenizers otherwise.
+
+Always true: text is encoded as text. `<|endoftext|>` inside a document becomes ordinary tokens,
+never the end-of-text id (R09); only `eot_id`, put between documents by `prepare`, ends one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer as FastTokenizer
+
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import (
+    CHECKPOINT_TOKENIZER,
+    CHECKPOINT_TOKENIZER_CONFIG,
+    dump_json,
+    write_atomically,
+)
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Tokenizer:
+    """Encodes and decodes; built from the text of a `tokenizer.json`.
+
+    Args:
+        content: The file's text. Its decoder is ByteLevel (byte-level BPE) or Fuse (characters).
+        name: `gpt2`, `bpe`, `bytes` or `chars`: for people and for the fast path.
+
+    Raises:
+        UserError: The file is not a tokenizer of a kind that this package reads.
+    """
+
+    def __init__(self, content: str, *, name: str) -> None:
+        self.name = name
+        self._content = content
+        try:
+            self._fast = FastTokenizer.from_str(content)
+        except Exception as error:  # the library raises plain Exception
+            raise UserError(f"Not a tokenizer.json that can be read: {error}") from None
+        # Without this the library would turn the text "<|endoftext|>" into the special id.
+        self._fast.encode_special_tokens = True
+        self._spec: dict[str, Any] = json.loads(content)
+        self.vocab_size: int = self._fast.get_vocab_size(with_added_tokens=True)
+        eot_id = self._fast.token_to_id(END_OF_TEXT)
+        if eot_id is None:
+            raise UserError(f'The tokenizer has no "{END_OF_TEXT}" token to end documents with.')
+        self.eot_id: int = eot_id
+
+    # --- text to ids ------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of one text, without an end-of-text id.
+
+        Lone surrogates, which no UTF-8 file can hold, are encoded as U+FFFD.
+
+        Raises:
+            UserError: A character that a `chars` vocabulary does not have.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for many texts, on all cores."""
+        cleaned = [encodable(text) for text in texts]
+        if self._tiktoken is not None:
+            return list(
+                self._tiktoken.encode_ordinary_batch(cleaned, num_threads=os.cpu_count() or 1)
+            )
+        if self.name == "chars":
+            return [self._encode_characters(text) for text in cleaned]
+        encoded = self._fast.encode_batch_fast(cleaned, add_special_tokens=False)
+        return [e.ids for e in encoded]
+
+    def _encode_characters(self, text: str) -> list[int]:
+        try:
+            return [self._character_ids[c] for c in text]
+        except KeyError as error:
+            raise UserError(
+                f"The character {error.args[0]!r} is not in this character vocabulary.",
+                fix="Train a tokenizer on text that has it, or use a byte-level one.",
+            ) from None
+
+    @cached_property
+    def _character_ids(self) -> dict[str, int]:
+        ids = self._fast.get_vocab(with_added_tokens=False)
+        return {token: i for token, i in ids.items() if len(token) == 1}
+
+    @cached_property
+    def _tiktoken(self) -> Any | None:
+        if self.name != "gpt2":
+            return None
+        import tiktoken
+
+        return tiktoken.get_encoding("gpt2")
+
+    # --- ids to text ------------------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the ids; bytes that are not UTF-8 (half a character) become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The exact bytes of the ids; special ids have none."""
+        table = self._bytes_of_id
+        return b"".join(table[i] for i in ids)
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Yields text as ids arrive, only ever in whole characters (R17)."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for i in ids:
+            text = decoder.decode(self._bytes_of_id[i])
+            if text:
+                yield text
+        rest = decoder.decode(b"", final=True)
+        if rest:
+            yield rest
+
+    @cached_property
+    def bytes_per_id(self) -> npt.NDArray[np.int64]:
+        """(vocab_size,) number of UTF-8 bytes that each id stands for; 0 for special ids.
+
+        The sum over a text's ids is the text's exact size in bytes, which is what bits per byte
+        divides by.
+        """
+        return np.array([len(b) for b in self._bytes_of_id], dtype=np.int64)
+
+    @cached_property
+    def _bytes_of_id(self) -> list[bytes]:
+        special = {t["content"] for t in self._spec["added_tokens"] if t["special"]}
+        byte_level = self._spec["decoder"]["type"] == "ByteLevel"
+        table = [b""] * self.vocab_size
+        for token, i in self._fast.get_vocab(with_added_tokens=True).items():
+            if token not in special:
+                table[i] = _byte_level_bytes(token) if byte_level else token.encode("utf-8")
+        return table
+
+    # --- identity and files -----------------------------------------------------------------------
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over vocabulary, merges, splitting and special tokens; equal ids, equal hash."""
+        model = self._spec["model"]
+        parts = {
+            "vocab": sorted(model["vocab"].items(), key=lambda item: item[1]),
+            "merges": [" ".join(m) if isinstance(m, list) else m for m in model.get("merges", [])],
+            "normalizer": self._spec.get("normalizer"),
+            "pre_tokenizer": self._spec.get("pre_tokenizer"),
+            "added": [(t["id"], t["content"]) for t in self._spec["added_tokens"]],
+        }
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, folder: Path, *, context: int | None = None) -> None:
+        """Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them."""
+        write_atomically(folder / CHECKPOINT_TOKENIZER, self._content)
+        write_atomically(
+            folder / CHECKPOINT_TOKENIZER_CONFIG,
+            dump_json(
+                {
+                    "tokenizer_class": "PreTrainedTokenizerFast",
+                    "eos_token": END_OF_TEXT,
+                    "bos_token": END_OF_TEXT,
+                    "clean_up_tokenization_spaces": False,
+                    "fromscratch_tokenizer": self.name,
+                }
+                | ({"model_max_length": context} if context else {}),
+                indent=2,
+            ),
+        )
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Reads a tokenizer from a folder with `tokenizer.json` in it, or from such a file.
+
+    Raises:
+        UserError: There is none, or it is of a kind that this package does not read.
+    """
+    file = path / CHECKPOINT_TOKENIZER if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            f"No tokenizer: {file} does not exist.",
+            fix="Make one with `fromscratch tokenizer train SOURCE --out FOLDER`.",
+        )
+    name = "bpe"
+    config = file.with_name(CHECKPOINT_TOKENIZER_CONFIG)
+    if config.is_file():
+        name = json.loads(config.read_text(encoding="utf-8")).get("fromscratch_tokenizer", name)
+    return Tokenizer(file.read_text(encoding="utf-8"), name=name)
+
+
+def byte_alphabet() -> list[str]:
+    """The printable character that stands for each byte value in a byte-level BPE's files.
+
+    Printable Latin-1 bytes stand for themselves; the other 68 are shifted to U+0100 and up, in
+    order (Radford et al. 2019; the table of their released encoder).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    shifted = iter(range(0x100, 0x200))
+    return [chr(b) if b in printable else chr(next(shifted)) for b in range(256)]
+
+
+_BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(byte_alphabet())}
+
+
+def _byte_level_bytes(token: str) -> bytes:
+    return bytes(_BYTE_OF_CHARACTER[c] for c in token)
+
+
+def encodable(text: str) -> str:
+    """The text with each lone surrogate, which UTF-8 cannot hold, replaced by U+FFFD."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,95 @@
+"""What a person sees while a model trains.
+
+On a terminal: a live line with step, loss, validation, rate and time left, and above it every
+validation and sample as they come. Elsewhere (a pipe, CI): one plain line for each validation and
+event, and nothing in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
+
+_QUIET_EVENTS = {"started", "finished", "checkpoint"}
+_SMOOTHING = 0.95
+
+
+class ConsoleTracker:
+    """Prints a run.
+
+    Args:
+        console: Where to.
+        steps: Updates in the whole run, for the bar.
+    """
+
+    def __init__(self, console: Console, *, steps: int) -> None:
+        self._console = console
+        self._loss: float | None = None
+        self._validation = ""
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        if console.is_terminal:
+            self._progress = Progress(
+                TextColumn("[bold]step"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[status]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=console,
+            )
+            self._task = self._progress.add_task("train", total=steps, status="starting")
+            self._progress.start()
+
+    def step(self, result: StepResult) -> None:
+        """Moves the bar; the loss shown is smoothed over some twenty steps."""
+        if self._loss is None:
+            self._loss = result.loss
+        self._loss = _SMOOTHING * self._loss + (1 - _SMOOTHING) * result.loss
+        if self._progress is not None and self._task is not None:
+            status = f"loss {self._loss:.3f}{self._validation}  {result.tokens_per_s:,.0f} tokens/s"
+            self._progress.update(self._task, completed=result.step, status=status)
+
+    def validation(self, result: ValidationResult) -> None:
+        """Prints a validation."""
+        self._validation = f"  val {result.val_loss:.3f} = {result.val_bpb:.3f} bits/byte"
+        train = f"train loss {self._loss:.3f}  " if self._loss is not None else ""
+        name = "" if result.set == "validation" else f" ({result.set})"
+        self._console.print(
+            f"step {result.step:>6,}  {train}val loss {result.val_loss:.3f}  "
+            f"[bold]{result.val_bpb:.3f} bits/byte[/]{escape(name)}"
+        )
+
+    def sample(self, result: SampleResult) -> None:
+        """Prints a sample, on a terminal."""
+        if self._console.is_terminal:
+            text = " ".join(result.text.split("\n"))[:160]
+            prompt = result.prompt.replace("\n", " ")
+            self._console.print(
+                f"             [dim]{escape(prompt)}[/][italic]{escape(text)}[/]", soft_wrap=False
+            )
+
+    def event(self, name: str, step: int, message: str, details: dict[str, Any]) -> None:
+        """Prints what is out of the ordinary."""
+        if name not in _QUIET_EVENTS:
+            words = name.replace("_", " ")
+            self._console.print(f"step {step:>6,}  [yellow]{words}[/]: {escape(message)}")
+
+    def flush(self) -> None:
+        """Nothing here is kept."""
+
+    def close(self) -> None:
+        """Ends the live line."""
+        if self._progress is not None:
+            self._progress.stop()

@@ -1,0 +1,70 @@
+"""What interrupts a run, and what must not: signals, and updates that would poison the weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+from types import FrameType
+
+from fromscratch.foundation.errors import UserError
+
+
+class StopSignal:
+    """Turns SIGINT and SIGTERM into a request to save and end; a second Ctrl-C ends at once.
+
+    A context manager: the handlers before it are restored afterwards. Outside the main thread (a
+    notebook's server, say) signals cannot be caught, and the request is never made.
+    """
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._before: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._handle)
+            except ValueError:  # not the main thread
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.requested is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.requested == "SIGINT":
+            os._exit(130)
+        self.requested = signal.Signals(number).name
+
+
+@dataclass
+class UpdateGuard:
+    """Counts updates that were refused because loss or gradient was not finite.
+
+    Attributes:
+        patience: Refusals in a row after which the run ends.
+    """
+
+    patience: int = 10
+    in_a_row: int = field(default=0, init=False)
+
+    def see(self, *, applied: bool, step: int) -> None:
+        """Takes note of one step.
+
+        Raises:
+            UserError: Too many refusals in a row: the run is not learning any more.
+        """
+        self.in_a_row = 0 if applied else self.in_a_row + 1
+        if self.in_a_row >= self.patience:
+            raise UserError(
+                f"Loss or gradient was not finite in {self.patience} steps in a row, up to step "
+                f"{step}; no update was made from them and the weights are those before.",
+                fix="Lower optim.lr, check the data of the last steps (events.jsonl names the "
+                "windows), and resume.",
+            )

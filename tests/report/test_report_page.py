@@ -1,0 +1,218 @@
+"""The page as a browser gets it: well formed, self-contained, safe, small, quick."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fromscratch.report.build import build_report, write_report
+
+RunMaker = Callable[..., Path]
+VOID = {"meta", "link", "br", "hr", "input"}
+# Attributes that make a browser ask for something.
+LOADING = {"src", "href", "srcset", "action", "poster", "data", "xlink:href", "formaction"}
+
+
+class Page(HTMLParser):
+    """Reads HTML strictly: every element closed in order, no id or attribute twice."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.ids: list[str] = []
+        self.text: dict[str, list[str]] = {}
+        self.feed(html)
+        self.close()
+        assert self.open == []
+        assert len(self.ids) == len(set(self.ids))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), f"an attribute twice on {tag}"
+        self.tags.append((tag, dict(attrs)))
+        if "id" in dict(attrs):
+            self.ids.append(str(dict(attrs)["id"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+    def every(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(t for name in self.text for t in self.text[name] if name != "script")
+
+
+def opened(run: Path) -> Page:
+    """The report of a run, checked for what holds of every report."""
+    html = build_report(run)
+    page = Page(html)
+    for tag, attributes in page.tags:
+        for name in LOADING & attributes.keys():
+            assert attributes[name] == "data:,", f"<{tag} {name}={attributes[name]}>"
+        assert not any(name.startswith("on") for name in attributes), "a script in an attribute"
+    assert "url(" not in html
+    assert "@import" not in html
+    assert re.search(r"NaN|nan%|inf%|Infinity", html) is None
+    return page
+
+
+def test_a_whole_run_has_every_part_in_order(make_run: RunMaker) -> None:
+    page = opened(make_run(300, every=25))
+    titles = [t for t in page.text["h2"] if t.strip()]
+    assert titles == [
+        "Against yardsticks",
+        "Curves",
+        "What it wrote",
+        "Events",
+        "Recipe",
+        "Environment",
+        "What could not be read",
+    ]
+    assert {"loss", "loss-close", "bits", "rate", "gradient", "throughput"} <= set(page.ids)
+    for figure in ("2,624,448", "460,800", "2 min 00 s", "finished", "gzip -9", "1.944"):
+        assert figure in page.words
+    assert "every line of every file was read" in page.words
+    assert "skipped step" in page.words
+    assert page.words.count("does not match its sha256") == 1
+
+
+def test_the_same_files_give_the_same_page(make_run: RunMaker) -> None:
+    run = make_run()
+    assert build_report(run) == build_report(run)
+
+
+def test_the_policy_allows_the_pages_own_script_and_nothing_else(make_run: RunMaker) -> None:
+    html = build_report(make_run())
+    script = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    (policy,) = (
+        str(m["content"])
+        for m in Page(html).every("meta")
+        if "Content-Security-Policy" in m.values()
+    )
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+ATTACK = (
+    "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\"'&\x00"
+)
+
+
+def test_nothing_from_the_files_becomes_markup(make_run: RunMaker) -> None:
+    rows = [{"step": 0, "set": ATTACK, "val_loss": 3.0, "val_bpb": 2.0}]
+    rows += [{"step": s, "loss": 3.0, "lr": 0.1, ATTACK: 1, f"{ATTACK}_lr": 2} for s in range(60)]
+    events = [
+        {
+            "event": kind,
+            "time": ATTACK,
+            "step": 1,
+            "message": ATTACK if kind == ATTACK else None,
+            "recipe": ATTACK,
+            "device": ATTACK,
+            "versions": {ATTACK: ATTACK},
+            ATTACK: ATTACK,
+        }
+        for kind in ("started", ATTACK)
+    ]
+    events.append({"event": "yardsticks", "rows": [{"name": ATTACK, "bpb": 1.99}]})
+    run = make_run(
+        name="<script>alert(1)<",
+        metrics=rows,
+        samples=[{"step": 1, "prompt": ATTACK, "text": ATTACK}],
+        events=events,
+        recipe=f"# {ATTACK}",
+    )
+    harmless = opened(make_run(name="harmless"))
+    page = opened(run)
+    assert {name for name, _ in page.tags} <= {name for name, _ in harmless.tags}
+    assert page.every("img") == []
+    executable = [s for s in page.every("script") if s.get("type") != "application/json"]
+    assert len(executable) == 1
+    assert "alert(1)" in page.words
+
+
+def test_text_that_utf8_cannot_hold_does_not_stop_the_writing(make_run: RunMaker) -> None:
+    sample = '{"step": 0, "prompt": "\\ud800", "text": "a\\u0000b\\ud83d\\ude00\\udc00"}\n'
+    run = make_run(samples=sample)
+    assert "a\ufffdb\U0001f600\ufffd" in write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"step": 0, "loss": 3.0}],
+        [{"step": 1, "loss": 3.0, "lr": 1e-3, "grad_norm": 1.0, "tokens_per_s": 10.0}],
+        [{"step": 1, "loss": "nan"}],
+        [{"step": s, "loss": 3.0} for s in range(200)],
+        [{"step": 0, "set": "validation", "val_loss": 3.0, "val_ppl": 20.1, "val_bpb": 1.0}],
+        [{"step": s, "loss": "inf" if s % 3 else 1e300} for s in range(200)],
+        [{"step": s, "loss": 10.0 ** (s % 90)} for s in range(200)],
+        [{"step": 2**52 + s, "loss": 1e-300 * s} for s in range(200)],
+        [{"step": s, "loss": 1.0, "seconds": -s, "tokens": -s} for s in range(200)],
+    ],
+    ids=lambda rows: f"{len(rows)} rows",
+)
+def test_strange_runs_give_a_page(make_run: RunMaker, rows: list[dict[str, object]]) -> None:
+    run = make_run(metrics=rows, samples=None, events=None, recipe=None)
+    assert "What could not be read" in opened(run).words
+    assert write_report(run, png=run / "report.png").exists()
+
+
+def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
+    page = opened(tmp_path)
+    assert "No step of training and no validation was recorded." in page.words
+    assert page.words.count("is not there") == 4
+    assert "Not recorded: bits per byte, learning rate, gradient norm, speed." in page.words
+
+
+def test_gaps_are_drawn_as_gaps(make_run: RunMaker) -> None:
+    rows = [{"step": s, "loss": "nan" if s in (5, 6, 20) else 3.0 + s} for s in range(30)]
+    page = opened(make_run(metrics=rows))
+    (stroke,) = (p["d"] for p in page.every("path") if str(p.get("class")).startswith("line"))
+    assert str(stroke).count("M") == 3
+
+
+def test_a_run_of_100_000_steps_is_small_and_quick(make_run: RunMaker) -> None:
+    run = make_run(100_000, every=250, name="long")
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if json.loads(line)["step"] == 40_000)
+    lines[at] = json.dumps({**json.loads(lines[at]), "loss": 17.25})
+    path.write_text("\n".join(lines) + "\n")
+    began = time.perf_counter()
+    written = write_report(run)
+    # Three seconds are the promise on a free core; the checks run on shared ones.
+    assert time.perf_counter() - began < 6.0
+    assert written.stat().st_size < 1_000_000
+    assert "17.25" in written.read_text(), "the one spike is among the drawn points"
+
+
+def test_the_picture_is_a_png_fit_for_a_readme(make_run: RunMaker) -> None:
+    run = make_run(3000, every=200, name="a $x$ run \\frac")
+    png = run / "report.png"
+    write_report(run, png=png)
+    assert png.stat().st_size < 150_000
+    image = Image.open(io.BytesIO(png.read_bytes()))
+    assert image.format == "PNG"
+    assert image.size == (1200, 700)
