@@ -29,7 +29,10 @@ class Interrupted(Exception):  # noqa: N818  (a request, not an error)
     """Somebody asked to stop while long work was under way; the work was dropped, not half kept."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ` Did you mean "x"?` for the closest known name, else the empty string."""
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Returns ` Did you mean "x"?` for the closest known name, else the empty string.
+
+    `prefix` is put before the name that is suggested.
+    """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
-    return f' Did you mean "{close[0]}"?' if close else ""
+    return f' Did you mean "{prefix}{close[0]}"?' if close else ""

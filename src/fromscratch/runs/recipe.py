@@ -358,7 +358,7 @@ def _refuse_unknown_keys(values: dict[str, Any], model: type[BaseModel], *, pref
     known = model.model_fields
     for key, value in values.items():
         if key not in known:
-            hint = did_you_mean(key, known)
+            hint = did_you_mean(key, known, prefix=prefix)
             if not hint:  # the right key of the wrong table is the likeliest other mistake
                 elsewhere = [p for p in _all_keys(Recipe, "") if p.rpartition(".")[2] == key]
                 hint = f' Did you mean "{elsewhere[0]}"?' if elsewhere else ""

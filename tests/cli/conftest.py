@@ -1,0 +1,90 @@
+"""A command line that is really run, and a little prepared data for it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+def run_command(*arguments: str, cwd: Path, **environment: str) -> Answer:
+    done = subprocess.run(
+        [sys.executable, "-m", "fromscratch", *arguments],
+        cwd=cwd,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with text, data prepared from it with two tokenizers, and a finished tiny run."""
+    root = tmp_path_factory.mktemp("place")
+    (root / "text").mkdir()
+    for i in range(120):
+        (root / f"text/{i}.txt").write_text(f"The number {i} is followed by {i + 1}.\n" * 20)
+    for tokenizer in ("bytes", "bpe:300"):
+        folder = f"data-{tokenizer.replace(':', '-')}"
+        made = run_command(
+            "prepare", "text", "--out", folder, "--tokenizer", tokenizer,
+            "--val-fraction", "0.1", cwd=root,
+        )  # fmt: skip
+        assert made.code == 0, made.err
+    (root / "tiny.toml").write_text(TINY)
+    done = run_command("train", "tiny.toml", "--run", "run", cwd=root)
+    assert done.code == 0, done.err
+    return root
+
+
+@pytest.fixture
+def fromscratch(place: Path) -> Callable[..., Answer]:
+    """Runs the command line in `place`."""
+
+    def call(*arguments: str, **environment: str) -> Answer:
+        return run_command(*arguments, cwd=place, **environment)
+
+    return call
+
+
+TINY = """
+[model]
+family = "modern"
+n_layer = 1
+n_head = 2
+d_model = 16
+context = 32
+
+[data]
+path = "data-bytes"
+tokenizer = "bytes"
+
+[train]
+steps = 6
+tokens_per_step = 128
+micro_batch = 2
+
+[eval]
+every = 3
+
+[sample]
+every = 3
+prompts = ["The "]
+max_new_tokens = 5
+
+[checkpoint]
+every = 2
+"""

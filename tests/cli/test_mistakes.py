@@ -1,0 +1,143 @@
+"""Every mistake of a user ends in one message that says what to do, and exit code 2."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# What is typed -> what the answer must contain: what is wrong, then how to mend it.
+MISTAKES = {
+    "unknown verb": (["trian"], ["trian", "'train'"]),
+    "unknown option": (["train", "tiny.toml", "--rnu", "x"], ["--rnu", "--run"]),
+    "unknown recipe": (["plan", "modern-12m"], ["no recipe", '"modern-124m"', "Shipped:"]),
+    "unknown table": (["plan", "try", "optm.lr=1"], ["optm", 'Did you mean "optim"?']),
+    "unknown key": (["plan", "try", "optim.lrr=1"], ["optim.lrr", 'Did you mean "optim.lr"?']),
+    "key without its table": (["plan", "try", "lr=1"], ['Did you mean "optim.lr"?']),
+    "not an override": (["plan", "try", "fast"], ["fast", "key=value"]),
+    "value of the wrong type": (["plan", "try", "train.steps=many"], ["train.steps", "integer"]),
+    "value out of range": (["plan", "try", "model.dropout=1.5"], ["model.dropout", "less than 1"]),
+    "heads that do not divide": (
+        ["plan", "try", "model.d_model=128", "model.n_head=6"],
+        ["n_head = 6", "1, 2, 4, 8, 16, 32, 64, 128"],
+    ),
+    "micro-batch that does not divide": (
+        ["plan", "tiny.toml", "train.micro_batch=3"],
+        ["train.micro_batch = 3", "1, 2, 4"],
+    ),
+    "step not whole windows": (
+        ["plan", "tiny.toml", "train.tokens_per_step=100"],
+        ["multiple of model.context = 32", "96 or 128"],
+    ),
+    "two lengths": (
+        ["plan", "two-lengths.toml"],
+        ["train.steps and train.tokens"],
+    ),
+    "broken TOML": (["plan", "broken.toml"], ["broken is not valid TOML"]),
+    "missing recipe file": (["plan", "nowhere.toml"], ["nowhere.toml", "No such file"]),
+    "warmup longer than the run": (
+        ["train", "tiny.toml", "schedule.warmup_steps=10", "--run", "new"],
+        ["schedule.warmup_steps = 10", "Shorten"],
+    ),
+    "data of another tokenizer": (
+        ["train", "tiny.toml", "data.path=data-bpe-300", "--run", "new"],
+        ['"bpe:300"', 'the recipe says "bytes"', "data.tokenizer=bpe:300"],
+    ),
+    "another vocabulary": (
+        ["train", "tiny.toml", "model.vocab_size=500", "--run", "new"],
+        ["257 ids", "model.vocab_size=257"],
+    ),
+    "a run that exists": (
+        ["train", "tiny.toml", "--run", "run"],
+        ["already exists", "fromscratch resume run"],
+    ),
+    "no space for the checkpoints": (
+        ["train", "tiny.toml", "checkpoint.keep_last=1000000000", "--run", "new"],
+        ["checkpoints of this run take up to", "GB free", "checkpoint.keep_last"],
+    ),
+    "no data": (["train", "no-data.toml", "--run", "new"], ["what to train on", "data.path="]),
+    "data that does not exist": (
+        ["train", "tiny.toml", "data.path=txt", "--run", "new"],
+        ["txt does not exist", "folder"],
+    ),
+    "interrupted prepare": (
+        ["train", "tiny.toml", "data.path=interrupted", "--run", "new"],
+        ["interrupted", "fromscratch prepare text"],
+    ),
+    "an absent device": (
+        ["train", "tiny.toml", "train.device=cuda:7", "--run", "new"],
+        ["cuda:7", "train.device=auto"],
+    ),
+    "a misspelt device": (
+        ["train", "tiny.toml", "train.device=cdua", "--run", "new"],
+        ["cdua", 'Did you mean "cuda"?'],
+    ),
+    "what this release cannot do": (
+        ["train", "tiny.toml", "optim.name=adamw8bit", "--run", "new"],
+        ["adamw8bit", "optim.name=adamw"],
+    ),
+    "resume of what is no run": (["resume", "text"], ["text is not a run", "fromscratch train"]),
+    "report of what is no run": (["report", "text"], ["text is not a run"]),
+    "not a checkpoint": (["generate", "text", "hi"], ["not a checkpoint", "config.json"]),
+    "no such model": (["generate", "runs/nowhere", "hi"], ["does not exist", "Hugging Face"]),
+    "a negative temperature": (
+        ["generate", "run", "hi", "--temperature", "-1"],
+        ["temperature", "0 is greedy"],
+    ),
+    "prepare of nothing": (["prepare", "nowhere", "--out", "x"], ["nowhere does not exist"]),
+    "prepare of binary files": (
+        ["prepare", "binary", "--out", "x"],
+        ["no text in binary", "binary.bin: binary"],
+    ),
+    "prepare over prepared data": (
+        ["prepare", "text", "--out", "data-bytes"],
+        ["already holds prepared data", "--overwrite"],
+    ),
+    "prepare over something else": (
+        ["prepare", "text", "--out", "binary"],
+        ["not empty", "nothing was touched"],
+    ),
+    "no validation by accident": (
+        ["prepare", "text", "--out", "x", "--val-fraction", "0"],
+        ["validation set", "--no-validation"],
+    ),
+    "an unknown tokenizer": (
+        ["prepare", "text", "--out", "x", "--tokenizer", "gpt3"],
+        ['"gpt3"', 'Did you mean "gpt2"?'],
+    ),
+    "a vocabulary too small": (
+        ["tokenizer", "train", "text", "--vocab-size", "100", "--out", "x"],
+        ["at least 257", "bpe:4096"],
+    ),
+    "try of an empty folder": (["try", "--data", "empty"], ["no text in empty"]),
+    "try for no time": (["try", "--minutes", "0"], ["--minutes 0"]),
+    "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _things_to_stumble_over(place: Path) -> None:
+    (place / "binary").mkdir()
+    (place / "binary/binary.bin").write_bytes(b"\x00\x01\x02")
+    (place / "empty").mkdir()
+    (place / "broken.toml").write_text("model = {")
+    recipe = (place / "tiny.toml").read_text()
+    (place / "no-data.toml").write_text(recipe.replace('path = "data-bytes"', ""))
+    (place / "two-lengths.toml").write_text(
+        recipe.replace("steps = 6", "steps = 6\ntokens = 1_000")
+    )
+    (place / "interrupted").mkdir()
+    (place / "interrupted/INCOMPLETE").write_text("fromscratch prepare text --out interrupted\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_with_its_fix(mistake: str, fromscratch: Callable, place: Path):
+    arguments, expected = MISTAKES[mistake]
+    environment = {"RANK": "0", "WORLD_SIZE": "2"} if mistake == "many processes" else {}
+    answer = fromscratch(*arguments, **environment)
+    assert answer.code == 2, answer
+    for fragment in expected:
+        assert fragment in answer.err
+    assert "Traceback" not in answer.err
+    assert len(answer.err.strip().split("\n")) <= 5, "a message, not a page"
+    assert not (place / "new").exists(), "nothing was begun"
