@@ -3,7 +3,9 @@
 A checkpoint is written into `step-N.tmp/`; every file is forced to the disk; `MANIFEST.json` with
 the sha256 of each comes last; then the folder is renamed to `step-N/`. A folder without a manifest,
 or whose files do not match it, is not a checkpoint. Old checkpoints are removed only after a new
-one is in place (R35). Steps are compared as numbers (R33).
+one is in place (R35); one that is written again steps aside as `step-N.old.tmp/` for the instant
+between two renames, and `discard_unfinished` puts back what a kill left there. Steps are compared
+as numbers (R33).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fromscratch.foundation.errors import UserError
@@ -30,7 +33,9 @@ from fromscratch.foundation.files import (
 
 FORMAT_VERSION = 1
 _TEMPORARY = ".tmp"
+_OLD = ".old.tmp"
 _CORRUPT = ".corrupt"
+_UNFINISHED_POINTERS = {f".{name}{_TEMPORARY}" for name in (LATEST, BEST)}
 
 
 class CheckpointStore:
@@ -49,13 +54,21 @@ class CheckpointStore:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def save(self, step: int, write: Callable[[Path], None], *, best: bool = False) -> Path:
+    def save(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        *,
+        best: bool = False,
+        replace: bool = False,
+    ) -> Path:
         """Commits a checkpoint, then points at it, then removes what need not be kept.
 
         Args:
             step: Number of updates done.
             write: Fills the folder that it is given.
             best: Whether this is the best checkpoint so far.
+            replace: Write it also where an intact checkpoint of this step is there already.
 
         Returns:
             The committed folder.
@@ -63,11 +76,13 @@ class CheckpointStore:
         Raises:
             OSError: The disk is full or failing; the checkpoints before are untouched.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.root.is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
+            fsync_folder(self.root.parent)
         final = self.root / step_folder(step)
-        if not final.is_dir() or verify(final) is not None:
+        if replace or not final.is_dir() or verify(final) is not None:
             self._commit(step, final, write)
-        # Else the run was resumed from this very checkpoint: replacing it could only lose it.
+        # Else the run was resumed from this very checkpoint: it is there.
         self._point(LATEST, final)
         if best:
             self._point(BEST, final)
@@ -76,24 +91,56 @@ class CheckpointStore:
 
     def _commit(self, step: int, final: Path, write: Callable[[Path], None]) -> None:
         temporary = final.with_name(final.name + _TEMPORARY)
+        old = final.with_name(final.name + _OLD)
         _remove(temporary)
         temporary.mkdir()
         try:
             write(temporary)
             _write_manifest(temporary, step)
-        except OSError:
+        except BaseException:
             _remove(temporary)
             raise
-        _remove(final)
+        if final.is_dir():
+            _remove(old)
+            final.rename(old)
         temporary.rename(final)
         fsync_folder(self.root)
+        with suppress(OSError):
+            _remove(old)
 
     def discard_unfinished(self) -> list[str]:
-        """Removes what a killed save left behind; returns the names."""
-        found = sorted(self.root.glob(f"*{_TEMPORARY}")) if self.root.is_dir() else []
-        for path in found:
-            _remove(path)
-        return [path.name for path in found]
+        """Clears away what a killed save left behind; returns the names.
+
+        What was complete but for its final name, and has no intact checkpoint of its step beside
+        it, gets that name. Nothing that the store did not make itself is touched.
+        """
+        discarded = []
+        for path in sorted(self.root.iterdir()) if self.root.is_dir() else []:
+            if path.name in _UNFINISHED_POINTERS:
+                _remove(path)
+        # Of a replaced checkpoint both may be left: `.tmp`, the newer, before `.old.tmp`.
+        for suffix in (_TEMPORARY, _OLD):
+            for path in self._with_suffix(suffix):
+                final = path.with_name(path.name.removesuffix(suffix))
+                if verify(path) is None and (not final.is_dir() or verify(final) is not None):
+                    _remove(final)
+                    path.rename(final)
+                    fsync_folder(self.root)
+                else:
+                    _remove(path)
+                    discarded.append(path.name)
+        return discarded
+
+    def _with_suffix(self, suffix: str) -> list[Path]:
+        """The folders called `step-N` + suffix."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            path
+            for path in self.root.iterdir()
+            if path.name.endswith(suffix)
+            and step_of_folder(path.name.removesuffix(suffix)) is not None
+        )
 
     def _retain(self) -> None:
         keep = set(self.steps()[-self.keep_last :])
@@ -101,9 +148,28 @@ class CheckpointStore:
         for step in self.steps():
             folder = self.root / step_folder(step)
             if step not in keep and folder != best:
-                _remove(folder)
-        for path in self.root.glob(f"*{_CORRUPT}"):
-            _remove(path)
+                with suppress(OSError):  # the new one is committed: what stays can go next time
+                    _remove(folder)
+        for path in self._with_suffix(_CORRUPT):
+            with suppress(OSError):
+                _remove(path)
+
+    def point_again(self, step: int, best_step: int | None) -> None:
+        """Makes `latest` and `best` agree with a state that is resumed.
+
+        A kill between the commit of a checkpoint and its pointers leaves them behind.
+
+        Args:
+            step: Of the checkpoint that the run goes on from.
+            best_step: Of the best one so far, as its state says.
+        """
+        wanted = {LATEST: step, BEST: best_step if self.keep_best else None}
+        for name, number in wanted.items():
+            if number is None:
+                continue
+            folder = self.root / step_folder(number)
+            if folder.is_dir() and self.pointer(name) != folder:
+                self._point(name, folder)
 
     def _point(self, name: str, target: Path) -> None:
         """Makes `name` lead to a checkpoint: a link, or a file with its name without links."""
@@ -144,26 +210,33 @@ class CheckpointStore:
 
         Args:
             on_corrupt: Called with each newer one that does not, and why. When given, such a folder
-                is put aside, so that it is never met again.
+                is then put aside, so that it is never met again; but only where an intact one is
+                found, or the next resume would find nothing and start from nothing (R40).
 
         Raises:
             UserError: There are checkpoints, and none of them verifies.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        corrupt: list[tuple[Path, str]] = []
+        for step in reversed(self.steps()):
             folder = self.root / step_folder(step)
             problem = verify(folder)
-            if problem is None:
-                return folder
+            if problem is not None:
+                corrupt.append((folder, problem))
+                continue
             if on_corrupt is not None:
-                aside = folder.with_name(folder.name + _CORRUPT)
-                _remove(aside)
-                folder.rename(aside)
-                on_corrupt(folder, problem)
-        if steps:
+                for damaged, reason in corrupt:
+                    on_corrupt(damaged, reason)
+                    aside = damaged.with_name(damaged.name + _CORRUPT)
+                    _remove(aside)
+                    damaged.rename(aside)
+            return folder
+        lost = len(corrupt) + len(self._with_suffix(_CORRUPT))
+        if lost:
             raise UserError(
-                f"None of the {len(steps)} checkpoints in {self.root} is intact.",
-                fix="Start a new run; nothing is trained from scratch in silence.",
+                f"None of the {lost} checkpoints in {self.root} is intact"
+                + (f": {corrupt[0][0].name}: {corrupt[0][1]}." if corrupt else "."),
+                fix="Restore one from a copy, or start a new run; nothing is trained from scratch "
+                "in silence.",
             )
         return None
 
@@ -174,19 +247,28 @@ def verify(folder: Path) -> str | None:
         return f"it has no {CHECKPOINT_MANIFEST}"
     try:
         manifest = read_json(folder / CHECKPOINT_MANIFEST)
-        version, files = manifest["format_version"], manifest["files"]
-    except (UserError, KeyError, TypeError):
+        version = manifest["format_version"]
+        files = {
+            str(name): (int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError):
         return f"{CHECKPOINT_MANIFEST} is damaged"
     if version != FORMAT_VERSION:
         return f"it has checkpoint format {version}; this release reads {FORMAT_VERSION}"
-    for name, expected in files.items():
+    if not files:
+        return f"{CHECKPOINT_MANIFEST} names no files"
+    for name, (size, sha256) in files.items():
         path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-        if sha256_of_file(path) != expected["sha256"]:
-            return f"{name} does not match its checksum"
+        try:
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+            if sha256_of_file(path) != sha256:
+                return f"{name} does not match its checksum"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
     return None
 
 

@@ -160,7 +160,7 @@ class ValidationSet:
         windows: The held-out stream, cut.
         bytes_per_id: (V,) UTF-8 bytes of each token, for bits per byte.
         eot_id: As for `TrainingData`.
-        max_tokens: Upper bound of the targets evaluated; 0 for all.
+        max_tokens: Targets evaluated, rounded up to whole windows; 0 for all.
     """
 
     name: str

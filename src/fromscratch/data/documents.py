@@ -34,7 +34,8 @@ def split_of(text: str, *, val_fraction: float, seed: int) -> Split:
     Args:
         text: The document's text.
         val_fraction: Expected share of documents held out.
-        seed: Chooses among splits; part of the manifest.
+        seed: Chooses among splits (modulo 2**64); part of the manifest.
     """
-    digest = hashlib.sha256(seed.to_bytes(8, "big") + text.encode("utf-8", "replace")).digest()
+    salt = (seed % 2**64).to_bytes(8, "big")
+    digest = hashlib.sha256(salt + text.encode("utf-8", "replace")).digest()
     return "val" if int.from_bytes(digest[:8], "big") < val_fraction * 2**64 else "train"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +26,9 @@ class Mixture:
     """A fixed proportion of sources.
 
     Attributes:
-        weights: One non-negative number per source, in any unit; shares are exact to 1/10,000.
+        weights: One non-negative number per source, in any unit. Shares are exact where the weights
+            as written are in a ratio of whole numbers that sum to at most 10,000 (1:1:1, 0.5:0.3:
+            0.2), else to 1/10,000.
     """
 
     weights: tuple[float, ...]
@@ -54,7 +57,13 @@ class Mixture:
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Windows of each source in one period (largest-remainder apportionment)."""
+        """Windows of each source in one period: the exact ratio, or largest remainders."""
+        as_written = [Fraction(repr(float(w))) for w in self.weights]
+        unit = math.lcm(*(w.denominator for w in as_written))
+        whole = [int(w * unit) for w in as_written]
+        divisor = math.gcd(*whole)
+        if sum(whole) // divisor <= _LONGEST_PERIOD:
+            return np.array([w // divisor for w in whole], dtype=np.int64)
         shares = np.array(self.weights, dtype=np.float64) / sum(self.weights)
         # A source that is wanted at all gets at least one window a period.
         exact = shares * _LONGEST_PERIOD

@@ -2,8 +2,8 @@
 
 In: sources, a tokenizer, a split. Out: a data folder with shards, `tokenizer.json` and, last, the
 manifest. Documents stream through in batches, so memory does not grow with the corpus. A folder
-whose preparation was interrupted carries a marker until the manifest is there, and nobody trains on
-it; preparing again starts over in the same place.
+whose preparation was interrupted has a marker and no manifest, and nobody trains on it; preparing
+again starts over in the same place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from fromscratch.data.documents import SPLITS, Document, Split, split_of
 from fromscratch.data.shards import Manifest, Shard, SourceSummary, is_prepared
-from fromscratch.data.sources import Source, SourceReport, passages
+from fromscratch.data.sources import Source, SourceReport, name_for, passages
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     DATA_INCOMPLETE,
@@ -34,7 +34,7 @@ from fromscratch.foundation.files import (
 )
 from fromscratch.tokenizer.build import make_tokenizer
 from fromscratch.tokenizer.names import needs_training
-from fromscratch.tokenizer.tokenizer import Tokenizer
+from fromscratch.tokenizer.tokenizer import Tokenizer, encodable
 
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 8_000_000
@@ -98,6 +98,8 @@ def prepare(
     _check_folder(folder, overwrite)
     if not 0.0 <= options.val_fraction < 1.0:
         raise UserError(f"--val-fraction {options.val_fraction} is not between 0 and 1.")
+    if options.shard_tokens < 1:
+        raise UserError(f"--shard-tokens {options.shard_tokens} is not a number of tokens.")
     if options.val_fraction == 0.0 and not options.allow_no_validation:
         raise UserError(
             "Without a validation set nobody can tell whether the model learns or memorises.",
@@ -105,9 +107,11 @@ def prepare(
         )
     _check_not_empty(sources)
     read = _reader(sources, options)
+    # Nothing is written, and no older data removed, before all that can be refused has been.
+    tokenizer = _tokenizer_for(sources, read, options, progress)
     folder.mkdir(parents=True, exist_ok=True)
     _mark_incomplete(sources, folder, options)
-    tokenizer = _tokenizer_for(sources, read, options, progress)
+    _remove_older_data(folder)
     tokenizer.save(folder)
     shards: list[Shard] = []
     summaries: list[SourceSummary] = []
@@ -159,9 +163,16 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
             f"{folder} already holds prepared data.",
             fix="Choose another --out, or say --overwrite to replace it.",
         )
-    for path in folder.iterdir():
-        if path.suffix == ".npy" or path.name == DATA_MANIFEST:
-            path.unlink()
+
+
+def _remove_older_data(folder: Path) -> None:
+    """Removes what an earlier preparation left; its manifest first, so that it never lies."""
+    (folder / DATA_MANIFEST).unlink(missing_ok=True)
+    fsync_folder(folder)
+    for split in SPLITS:
+        for pattern in (f"{split}-*.npy", f"docs-{split}-*.npy"):
+            for path in folder.glob(pattern):
+                path.unlink()
 
 
 def _check_not_empty(sources: list[Source]) -> None:
@@ -194,9 +205,14 @@ def _reader(sources: list[Source], options: PrepareOptions) -> Reader:
 
 def _mark_incomplete(sources: list[Source], folder: Path, options: PrepareOptions) -> None:
     """Leaves the command that would finish the job where the next reader of the folder looks."""
-    parts = ["fromscratch", "prepare", *(f"{s.name}={s.spec}" for s in sources)]
-    parts += ["--out", str(folder), "--tokenizer", options.tokenizer]
-    parts += ["--val-fraction", str(options.val_fraction), "--seed", str(options.seed)]
+    parts = ["fromscratch", "prepare"]
+    parts += [s.spec if s.name == name_for(s.spec) else f"{s.name}={s.spec}" for s in sources]
+    parts += ["--out", str(folder), "--tokenizer", options.tokenizer, "--seed", str(options.seed)]
+    parts += ["--documents", options.documents, "--shard-tokens", str(options.shard_tokens)]
+    if options.allow_no_validation:
+        parts += ["--no-validation"]
+    else:
+        parts += ["--val-fraction", str(options.val_fraction)]
     write_atomically(folder / DATA_INCOMPLETE, shlex.join(parts) + "\n")
 
 
@@ -234,9 +250,9 @@ def _write_source(
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
     for batch in _batches(documents):
-        texts = [document.text for document in batch]
+        texts = [encodable(document.text) for document in batch]
         for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-            raw = text.encode("utf-8", "replace")
+            raw = text.encode("utf-8")
             digest.update(hashlib.sha256(raw).digest())
             side = split_of(text, val_fraction=options.val_fraction, seed=options.seed)
             writers[side].add(ids, n_bytes=int(tokenizer.bytes_per_id[ids].sum()))

@@ -105,8 +105,14 @@ class Manifest:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether the folder is prepared data, finished or not."""
-    return (folder / DATA_MANIFEST).is_file() or (folder / DATA_INCOMPLETE).is_file()
+    """Whether the folder is prepared data of ours, finished or not.
+
+    Other programs write a `manifest.json` too: the content decides, not the name.
+    """
+    manifest, marker = folder / DATA_MANIFEST, folder / DATA_INCOMPLETE
+    if manifest.is_file():
+        return b'"tokenizer_fingerprint"' in manifest.read_bytes()
+    return marker.is_file() and marker.read_bytes().startswith(b"fromscratch prepare ")
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -116,34 +122,45 @@ def load_manifest(folder: Path) -> Manifest:
         UserError: The folder is missing, unfinished, not ours, of another format version, or its
             shards are not as long as the manifest says.
     """
-    if (folder / DATA_INCOMPLETE).is_file():
-        command = (folder / DATA_INCOMPLETE).read_text(encoding="utf-8").strip()
-        raise UserError(
-            f"Preparing {folder} was interrupted before it finished.",
-            fix=f"Run it again: {command}",
-        )
     if not (folder / DATA_MANIFEST).is_file():
+        if is_prepared(folder):
+            command = (folder / DATA_INCOMPLETE).read_text(encoding="utf-8").strip()
+            raise UserError(
+                f"Preparing {folder} was interrupted before it finished.",
+                fix=f"Run it again: {command}",
+            )
         raise UserError(
             f"{folder} is not prepared data (it has no {DATA_MANIFEST}).",
             fix=f"Prepare text into it: fromscratch prepare SOURCE --out {folder}",
         )
     content: dict[str, Any] = read_json(folder / DATA_MANIFEST)
+    if not isinstance(content, dict):
+        raise _edited(folder)
     version = content.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise UserError(
             f"{folder} has data format {version}; this release reads {FORMAT_VERSION}.",
             fix="Prepare the data again with this release.",
         )
-    recorded = content.pop("fingerprint")
-    content["sources"] = [SourceSummary(**s) for s in content["sources"]]
-    content["shards"] = [Shard(**s) for s in content["shards"]]
-    manifest = Manifest(**content)
+    try:
+        recorded = content.pop("fingerprint")
+        content["sources"] = [SourceSummary(**s) for s in content["sources"]]
+        content["shards"] = [Shard(**s) for s in content["shards"]]
+        manifest = Manifest(**content)
+    except (KeyError, TypeError):  # a field too many or too few
+        raise _edited(folder) from None
     if manifest.fingerprint != recorded:
-        raise UserError(
-            f"{folder / DATA_MANIFEST} was edited: its fingerprint does not match its content.",
-            fix="Prepare the data again.",
-        )
+        raise _edited(folder)
+    for shard in manifest.shards:  # now, and not in the middle of a run
+        open_shard(folder, shard)
     return manifest
+
+
+def _edited(folder: Path) -> UserError:
+    return UserError(
+        f"{folder / DATA_MANIFEST} was edited: its fingerprint does not match its content.",
+        fix="Prepare the data again.",
+    )
 
 
 def open_shard(folder: Path, shard: Shard) -> TokenArray:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import platform
+import re
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fromscratch.data.documents import Document
+from fromscratch.data.shards import is_prepared
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import RUN_EVENTS, RUN_RECIPE
 
 EMBEDDED = "stdlib"
+
+_NAME = re.compile(r"[\w. -]+")
 
 # Tests are left out because they repeat the modules they test, and because some systems ship
 # Python without them; installed packages, because they differ from machine to machine; encodings,
@@ -95,7 +101,8 @@ def parse_sources(specs: list[str]) -> list[Source]:
     sources = []
     for spec in specs:
         name, equals, rest = spec.partition("=")
-        if equals and name.isidentifier():
+        # A path may have an equals sign in it, as in year=2024/part.txt.
+        if equals and _NAME.fullmatch(name) and not Path(spec).exists():
             sources.append(Source(name, rest))
         else:
             sources.append(Source(name_for(spec), spec))
@@ -120,11 +127,7 @@ def _matching_files(spec: str) -> Iterator[Path]:
         yield path
         return
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file()]
-        visible = [
-            p for p in found if not any(x.startswith(".") for x in p.relative_to(path).parts)
-        ]
-        yield from sorted(visible, key=lambda p: p.relative_to(path).as_posix())
+        yield from sorted(_files_below(path), key=lambda p: p.relative_to(path).as_posix())
         return
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(spec) else []
     files = [Path(m) for m in matches if Path(m).is_file()]
@@ -135,6 +138,17 @@ def _matching_files(spec: str) -> Iterator[Path]:
             fix=f'Give a text file, a folder, a glob in quotes, or "{EMBEDDED}".',
         )
     yield from files
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Visible files; what this program itself wrote there (prepared data, runs) is not text."""
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        if is_prepared(here) or ((here / RUN_RECIPE).is_file() and (here / RUN_EVENTS).is_file()):
+            folders.clear()
+            continue
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        yield from (here / f for f in files if not f.startswith(".") and (here / f).is_file())
 
 
 def _text_of(path: Path, report: SourceReport) -> str | None:
@@ -185,20 +199,22 @@ def _embedded_documents(name: str, report: SourceReport) -> Iterator[Document]:
 
 
 def passages(documents: Iterator[Document]) -> Iterator[Document]:
-    """Cuts documents at blank lines into passages of about 4,000 characters.
+    """Cuts documents at blank lines into passages of about 4,000 characters; nothing is left out.
 
     For text that comes as one or few files, so that some of it can be held out: passages of every
     part of the text fall on both sides, where a tail would be a different chapter (R05).
     """
     for document in documents:
         number, start, text = 0, 0, document.text
+        last = len(text.rstrip())
         while start < len(text):
             end = len(text)
             if end - start > _PASSAGE_CHARACTERS:
                 end = _cut_after(text, start + _PASSAGE_CHARACTERS)
-            if text[start:end].strip():
-                yield Document(text[start:end], f"{document.id}#{number}", document.source)
-                number += 1
+            if end >= last:  # blank space at the very end is no passage of its own
+                end = len(text)
+            yield Document(text[start:end], f"{document.id}#{number}", document.source)
+            number += 1
             start = end
 
 

@@ -8,7 +8,7 @@ of the compressed text would need them; only text counts in the denominator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,16 @@ class LossTotals:
     def bits_per_byte(self) -> float:
         """Nats / ln 2 / bytes."""
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else math.nan
+
+
+def sum_totals(parts: Iterable[LossTotals]) -> LossTotals:
+    """Several sets as one: every target counts once, whichever set it is in."""
+    every = list(parts)
+    return LossTotals(
+        nats=sum(t.nats for t in every),
+        n_targets=sum(t.n_targets for t in every),
+        n_bytes=sum(t.n_bytes for t in every),
+    )
 
 
 @torch.inference_mode()

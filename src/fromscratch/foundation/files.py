@@ -111,7 +111,8 @@ class RunPaths:
 
 def fsync_file(path: Path) -> None:
     """Forces a written file's content to the disk."""
-    with open(path, "rb") as handle:
+    # Windows flushes only what was opened for writing.
+    with open(path, "rb+") as handle:
         os.fsync(handle.fileno())
 
 
@@ -131,23 +132,35 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Replaces `path` by `content` so that no reader and no crash ever sees half of it."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # a full disk must not be kept full by half a file
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> str:
     """JSON that every reader accepts: a non-finite number becomes the string "nan", "inf"."""
-    return json.dumps(finite_or_text(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    plain = finite_or_text(value)
+    text = json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False)
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8 reaches us as lone surrogates
+        return json.dumps(plain, indent=indent, allow_nan=False)
+    return text
 
 
 def finite_or_text(value: Any) -> Any:
     """`value` with every non-finite float inside it replaced by its name as a string."""
     if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
+        return repr(float(value))  # numpy's own repr has its type in it
     if isinstance(value, dict):
         return {key: finite_or_text(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

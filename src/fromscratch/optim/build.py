@@ -68,26 +68,43 @@ class Optimizers:
         Raises:
             UserError: The state belongs to another optimiser or another model.
         """
-        left = set(tensors)
+        self._check_fits(tensors)
         for member in self.members:
+            on_device = any(group.get("fused") for group in member.optimizer.param_groups)
             for parameter in member.parameters:
                 state: dict[str, Tensor] = {}
-                for key in _STATE_KEYS[type(member.optimizer)]:
-                    name = f"{member.name}.{key}.{parameter.name}"
-                    if name not in tensors:
-                        continue
-                    left.discard(name)
-                    # A step count stays where the optimiser keeps it; moments live by their weight.
-                    device = parameter.value.device if key != "step" else tensors[name].device
-                    state[key] = tensors[name].to(device, copy=True)
-                if state:
-                    member.optimizer.state[parameter.value] = state
-        if left:
-            raise UserError(
-                f"The checkpoint's optimiser state does not fit this recipe's optimiser "
-                f"({len(left)} tensors have no owner, e.g. {min(left)}).",
-                fix="Resume with the [optim] and [model] settings that the run was started with.",
-            )
+                for key in _STATE_KEYS[type(member.optimizer)] if tensors else ():
+                    value = tensors[f"{member.name}.{key}.{parameter.name}"]
+                    # A fused kernel reads the step count where the weight is; others on the CPU.
+                    beside = key != "step" or on_device
+                    state[key] = value.to(parameter.value.device if beside else "cpu", copy=True)
+                member.optimizer.state[parameter.value] = state
+
+    def _check_fits(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuses state that is not, tensor for tensor, this model's; none at all is a fresh run's.
+
+        Nothing has been changed yet, so a refusal leaves the optimisers as they were.
+        """
+        shapes = {
+            f"{member.name}.{key}.{parameter.name}": torch.Size()
+            if key == "step"
+            else parameter.value.shape
+            for member in self.members
+            for parameter in member.parameters
+            for key in _STATE_KEYS[type(member.optimizer)]
+        }
+        if foreign := set(tensors) - set(shapes):
+            problem = f"{len(foreign)} tensors have no owner, e.g. {min(foreign)}"
+        elif tensors and (missing := set(shapes) - set(tensors)):
+            problem = f"{len(missing)} tensors are missing, e.g. {min(missing)}"
+        elif wrong := {n for n in tensors if tensors[n].shape != shapes[n]}:
+            problem = f"{len(wrong)} tensors have another shape, e.g. {min(wrong)}"
+        else:
+            return
+        raise UserError(
+            f"The checkpoint's optimiser state does not fit this recipe's optimiser ({problem}).",
+            fix="Resume with the [optim] and [model] settings that the run was started with.",
+        )
 
 
 _STATE_KEYS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {

@@ -21,7 +21,7 @@ from fromscratch import __version__
 from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import ValidationSet
-from fromscratch.evaluate.loss import evaluate_loss
+from fromscratch.evaluate.loss import evaluate_loss, sum_totals
 from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.files import RunPaths, free_bytes, write_atomically
 from fromscratch.foundation.hardware import peak_flops, resolve_device
@@ -31,7 +31,7 @@ from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.model.count import count_parameters, flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
-from fromscratch.runs.opened_data import OpenedData, open_data
+from fromscratch.runs.opened_data import POOLED, OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
 from fromscratch.runs.recipe import Recipe, SampleConfig, load_recipe
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -367,15 +367,17 @@ class _Duties:
 
     def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
         """Evaluates on every validation set."""
-        results = []
-        for data in self.sets:
-            totals = evaluate_loss(
+        totals = {
+            data.name: evaluate_loss(
                 self.model, data, batch_size=self.batch_size, should_stop=should_stop
             )
-            results.append(
-                Evaluation(data.name, totals.loss, totals.perplexity, totals.bits_per_byte)
-            )
-        return results
+            for data in self.sets
+        }
+        if len(totals) > 1:
+            totals = {POOLED: sum_totals(totals.values())} | totals
+        return [
+            Evaluation(name, t.loss, t.perplexity, t.bits_per_byte) for name, t in totals.items()
+        ]
 
     def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
         """Continues the recipe's prompts."""

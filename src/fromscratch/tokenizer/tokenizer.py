@@ -29,10 +29,15 @@ from fromscratch.foundation.files import (
     CHECKPOINT_TOKENIZER,
     CHECKPOINT_TOKENIZER_CONFIG,
     dump_json,
+    read_json,
     write_atomically,
 )
 
 END_OF_TEXT = "<|endoftext|>"
+
+# GPT-2's splitting as tiktoken writes it: the same cuts as Radford et al. (2019), without
+# backtracking, so that a million spaces in a row do not overflow the matcher's stack.
+_GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 
 class Tokenizer:
@@ -55,7 +60,20 @@ class Tokenizer:
             raise UserError(f"Not a tokenizer.json that can be read: {error}") from None
         # Without this the library would turn the text "<|endoftext|>" into the special id.
         self._fast.encode_special_tokens = True
+        # A foreign file may say to cut every text after 512 tokens; nothing is cut in silence here.
+        self._fast.no_truncation()
+        self._fast.no_padding()
         self._spec: dict[str, Any] = json.loads(content)
+        decoder = (self._spec["decoder"] or {}).get("type")
+        if self._spec["model"]["type"] != "BPE" or decoder not in ("ByteLevel", "Fuse"):
+            raise UserError(
+                f"A {self._spec['model']['type']} tokenizer with the decoder {decoder} cannot be "
+                "read: only byte-level BPE (as GPT-2's, Llama 3's, Qwen's) and character "
+                "vocabularies give every text back exactly.",
+                fix="Choose gpt2, bytes, chars or bpe:N.",
+            )
+        if decoder == "Fuse":
+            self.name = "chars"  # whatever lay beside the file
         self.vocab_size: int = self._fast.get_vocab_size(with_added_tokens=True)
         eot_id = self._fast.token_to_id(END_OF_TEXT)
         if eot_id is None:
@@ -106,7 +124,14 @@ class Tokenizer:
             return None
         import tiktoken
 
-        return tiktoken.get_encoding("gpt2")
+        # Made from this file and not from tiktoken's download, so that it works offline.
+        ranks = {token: i for i, token in enumerate(self._bytes_of_id) if token}
+        return tiktoken.Encoding(
+            "gpt2",
+            pat_str=_GPT2_PATTERN,
+            mergeable_ranks=ranks,
+            special_tokens={END_OF_TEXT: self.eot_id},
+        )
 
     # --- ids to text ------------------------------------------------------------------------------
 
@@ -141,11 +166,13 @@ class Tokenizer:
 
     @cached_property
     def _bytes_of_id(self) -> list[bytes]:
-        special = {t["content"] for t in self._spec["added_tokens"] if t["special"]}
         byte_level = self._spec["decoder"]["type"] == "ByteLevel"
         table = [b""] * self.vocab_size
+        added = {t["id"]: t for t in self._spec["added_tokens"]}
         for token, i in self._fast.get_vocab(with_added_tokens=True).items():
-            if token not in special:
+            if i in added:  # spelled as text, not in bytes
+                table[i] = b"" if added[i]["special"] else token.encode("utf-8")
+            else:
                 table[i] = _byte_level_bytes(token) if byte_level else token.encode("utf-8")
         return table
 
@@ -199,8 +226,12 @@ def load_tokenizer(path: Path) -> Tokenizer:
     name = "bpe"
     config = file.with_name(CHECKPOINT_TOKENIZER_CONFIG)
     if config.is_file():
-        name = json.loads(config.read_text(encoding="utf-8")).get("fromscratch_tokenizer", name)
-    return Tokenizer(file.read_text(encoding="utf-8"), name=name)
+        name = read_json(config).get("fromscratch_tokenizer", name)
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} is not a tokenizer.json that can be read ({error}).") from None
+    return Tokenizer(content, name=name)
 
 
 def byte_alphabet() -> list[str]:

@@ -1,20 +1,24 @@
 """metrics.jsonl, samples.jsonl and events.jsonl: appended to, forced to disk before a checkpoint.
 
 On resume the rows past the resumed step are dropped from metrics and samples, because the run is
-about to write them again; events are history and stay.
+about to write them again; events are history and stay. While the disk is full, rows wait in memory
+and are written as soon as there is room; `flush` fails as long as some wait, so that no checkpoint
+is committed without them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fromscratch.foundation.files import (
     RunPaths,
     dump_json,
+    fsync_folder,
     read_json_lines,
     write_atomically,
 )
@@ -44,51 +48,59 @@ class JsonlTracker:
 
         _filter_rows(paths.metrics, lambda row: keep(row, of_duty="val_loss" in row))
         _filter_rows(paths.samples, lambda row: keep(row, of_duty=True))
-        self._metrics = _open(paths.metrics)
-        self._samples = _open(paths.samples)
-        self._events = _open(paths.events)
+        self._metrics = _Lines(paths.metrics)
+        self._samples = _Lines(paths.samples)
+        self._events = _Lines(paths.events)
+        fsync_folder(paths.root)
 
     def step(self, result: StepResult) -> None:
         """Appends a training row."""
-        _append(self._metrics, result.row())
+        self._metrics.append(result.row())
 
     def validation(self, result: ValidationResult) -> None:
         """Appends a validation row."""
-        _append(self._metrics, result.row())
+        self._metrics.append(result.row())
 
     def sample(self, result: SampleResult) -> None:
         """Appends a sample."""
-        _append(self._samples, result.row())
+        self._samples.append(result.row())
 
     def event(self, name: str, step: int, message: str, details: dict[str, Any]) -> None:
         """Appends an event and forces it to the disk: events explain what happened to a run."""
-        _write_event(self._events, name, step, message, details)
+        self._events.append(_event_row(name, step, message, details))
+        with suppress(OSError):  # it waits for room
+            self._events.flush()
 
     def flush(self) -> None:
-        """Forces all rows to the disk."""
-        for file in (self._metrics, self._samples):
-            os.fsync(file.fileno())
+        """Forces all rows to the disk.
+
+        Raises:
+            OSError: The disk is full or failing; the rows are still here.
+        """
+        for lines in (self._metrics, self._samples):
+            lines.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        for file in (self._metrics, self._samples, self._events):
-            file.close()
+        for lines in (self._metrics, self._samples, self._events):
+            lines.close()
 
 
 def append_event(
     paths: RunPaths, name: str, step: int, message: str, details: dict[str, Any]
 ) -> None:
     """Adds one event to a run that is not training."""
-    with _open(paths.events) as file:
-        _write_event(file, name, step, message, details)
+    lines = _Lines(paths.events)
+    try:
+        lines.append(_event_row(name, step, message, details))
+        lines.flush()
+    finally:
+        lines.close()
 
 
-def _write_event(
-    file: IO[str], name: str, step: int, message: str, details: dict[str, Any]
-) -> None:
+def _event_row(name: str, step: int, message: str, details: dict[str, Any]) -> dict[str, Any]:
     time = datetime.now(UTC).isoformat(timespec="seconds")
-    _append(file, {"time": time, "event": name, "step": step, "message": message} | details)
-    os.fsync(file.fileno())
+    return {"time": time, "event": name, "step": step, "message": message} | details
 
 
 def _filter_rows(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -98,15 +110,35 @@ def _filter_rows(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         write_atomically(path, "".join(kept))
 
 
-def _open(path: Path) -> IO[str]:
-    if path.exists() and path.stat().st_size:
-        with open(path, "rb+") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a kill in the middle of a line
-                file.write(b"\n")
-    # Line buffering: a row that was logged is in the system's hands, also when we are killed.
-    return open(path, "a", encoding="utf-8", buffering=1)
+class _Lines:
+    """A file that grows by whole rows; what the disk has no room for waits in memory."""
 
+    def __init__(self, path: Path) -> None:
+        if path.exists() and path.stat().st_size:
+            with open(path, "rb+") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill in the middle of a line
+                    file.write(b"\n")
+        # Unbuffered: a row that was logged is in the system's hands, also when we are killed.
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._waiting = b""
 
-def _append(file: IO[str], row: dict[str, Any]) -> None:
-    file.write(dump_json(row) + "\n")
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row, now or as soon as there is room."""
+        self._waiting += dump_json(row).encode("utf-8", "replace") + b"\n"
+        with suppress(OSError):
+            self._write()
+
+    def flush(self) -> None:
+        """Forces everything to the disk; raises OSError while that cannot be done."""
+        self._write()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _write(self) -> None:
+        while self._waiting:
+            written = self._file.write(self._waiting)
+            self._waiting = self._waiting[written or 0 :]

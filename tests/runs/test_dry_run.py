@@ -1,0 +1,133 @@
+"""Every shipped recipe really trains, at a tiny width, with what it needs later left out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.runs.assemble import new_run, open_run
+from fromscratch.runs.planning import not_yet
+from fromscratch.runs.recipe import load_recipe, shipped_recipes
+
+# What a recipe keeps is its architecture's options, optimiser, schedule and precision's meaning.
+TINY = [
+    "model.n_layer=2",
+    "model.n_head=2",
+    "model.d_model=32",
+    "model.d_ff=64",
+    "model.context=32",
+    "model.vocab_size=257",
+    "model.padded_vocab=272",
+    "data.source=[]",
+    "data.tokenizer=bytes",
+    "data.val_fraction=0.2",
+    "train.steps=4",
+    "train.tokens_per_step=128",
+    "train.micro_batch=2",
+    "train.device=cpu",
+    "train.precision=fp32",
+    "train.phase=[]",
+    "schedule.warmup_steps=1",
+    "eval.every=2",
+    "sample.every=2",
+    "sample.max_new_tokens=4",
+    "checkpoint.every=2",
+]
+
+
+def silent(stage: str, documents: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    for i in range(100):
+        (folder / f"{i}.txt").write_text(f"line {i} of some text that repeats itself\n" * 5)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_recipe_trains(name: str, text: Path):
+    recipe = load_recipe(name, [*TINY, f"data.path={text}"])
+    if not_yet(recipe):
+        with pytest.raises(UserError, match=r"cannot be run by this release"):
+            new_run(recipe, Path("refused"), report=silent)
+        recipe = load_recipe(name, [*TINY, f"data.path={text}", "optim.name=adamw"])
+    session = new_run(recipe, Path("run"), report=silent)
+    before = {name: p.clone() for name, p in session.state.model.named_parameters()}
+    assert session.train()
+    after = dict(session.state.model.named_parameters())
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    # With an output projection of zero, what lies behind it moves from the second step on.
+    assert set(moved) == set(before)
+    rows = list(read_json_lines(RunPaths(Path("run")).metrics))
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows if "val_loss" in row] == [0, 2, 4]
+
+
+def test_the_seeded_loss_curve_is_what_it_was(text: Path):
+    """Guards refactorings: the same recipe, data and seed give the same losses.
+
+    The tolerance covers other CPUs' rounding; a change of data order, initialisation, dropout,
+    schedule or optimiser moves these numbers by far more.
+    """
+    overrides = [*TINY, f"data.path={text}", "model.dropout=0.1", "train.steps=6"]
+    session = new_run(load_recipe("minigpt-124m", overrides), Path("run"), report=silent)
+    session.train()
+    losses = [r["loss"] for r in read_json_lines(session.paths.metrics) if "loss" in r]
+    assert losses == pytest.approx(GOLDEN, rel=2e-4)
+
+
+GOLDEN = [0.0] * 6
+
+
+def test_a_mixture_reports_validation_and_epochs_per_source(text: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for i in range(100):
+        (other / f"{i}.txt").write_text(f"{i} quite different words\n" * 4)
+    recipe_text = load_recipe("try", TINY).to_toml().replace("source = []", "")
+    recipe_text += f"""
+[[data.source]]
+name = "a"
+path = "{text}"
+weight = 3
+[[data.source]]
+name = "b"
+path = "{other}"
+weight = 1
+"""
+    Path("mix.toml").write_text(recipe_text.replace('path = "stdlib"\n', ""))
+    session = new_run(load_recipe("mix.toml"), Path("run"), report=silent)
+    session.train()
+    rows = list(read_json_lines(session.paths.metrics))
+    assert [r["set"] for r in rows if "val_loss" in r] == ["validation", "a", "b"] * 3
+    windows = {s.name: len(s.windows) for s in session.data.training.sources}
+    pooled, a, b = (r["val_loss"] for r in rows[-3:])
+    assert min(a, b) < pooled < max(a, b)
+    epochs = rows[-4]["epochs"]
+    assert epochs["a"] * windows["a"] == pytest.approx(12)
+    assert epochs["b"] * windows["b"] == pytest.approx(4)
+
+
+def test_changed_text_is_prepared_anew_and_never_used_stale(text: Path, tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for i in range(100):
+        (mine / f"{i}.txt").write_text(f"{i} words\n" * 9)
+    recipe = load_recipe("try", [*TINY, f"data.path={mine}"])
+    first = new_run(recipe, Path("one"), report=silent)
+    first.train()
+    (mine / "3.txt").write_text("changed\n" * 30)
+    second = new_run(recipe, Path("two"), report=silent)
+    assert second.data.training.fingerprint != first.data.training.fingerprint
+    with pytest.raises(UserError, match="not what this run was trained on"):
+        open_run(Path("one"), report=silent)

@@ -1,0 +1,108 @@
+"""Recipes: what is read, what is refused, what comes back."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fromscratch.foundation.errors import UserError
+from fromscratch.runs.planning import make_plan, not_yet
+from fromscratch.runs.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+
+SHIPPED = shipped_recipes()
+
+
+def test_the_five_systems_the_default_and_try_are_shipped():
+    assert set(SHIPPED) >= {
+        "rangeflow-124m", "minigpt-124m", "transformer-room-3m", "rtx3090-163m", "fgpt-662m",
+        "modern-124m", "try",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_resolved_recipe_reads_back_as_itself(name: str):
+    recipe = load_recipe(name)
+    again = parse_recipe(recipe.to_toml(), name="another")
+    assert again == recipe
+    assert again.hash == recipe.hash
+
+
+# DESIGN's table: the numbers that the authors of the five systems published.
+@pytest.mark.parametrize(
+    ("name", "tokens_per_step", "steps", "total_tokens"),
+    [
+        ("rangeflow-124m", 129_024, 25_000, 25_000 * 129_024),
+        ("minigpt-124m", 524_288, 953, 953 * 524_288),
+        ("rtx3090-163m", 6 * 1024, 534_200, 3_282_124_800),
+        ("fgpt-662m", 84 * 6 * 1024, 40_000, 40_000 * 516_096),
+    ],
+)
+def test_the_published_runs_have_their_length(name, tokens_per_step, steps, total_tokens):
+    plan = make_plan(load_recipe(name))
+    assert (plan.tokens_per_step, plan.steps) == (tokens_per_step, steps)
+    assert plan.total_tokens == total_tokens
+
+
+def test_the_rtx3090_validation_is_3200_batches_of_6():
+    assert load_recipe("rtx3090-163m").eval.tokens == 19_660_800 == 3_200 * 6 * 1024
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_file_says_what_it_is_and_why(name: str):
+    from importlib import resources
+
+    text = (resources.files("fromscratch.runs") / "recipes" / f"{name}.toml").read_text("utf-8")
+    assert text.count("#") >= 3
+    assert text.startswith("description = ")
+
+
+def test_overrides_replace_each_other_and_the_length_of_the_run():
+    recipe = load_recipe("try", ["train.tokens=1_000_000", "optim.lr=1e-3", "optim.lr=2e-3"])
+    assert recipe.train.steps is None
+    assert recipe.steps() == -(-1_000_000 // recipe.train.tokens_per_step)
+    assert recipe.optim.lr == 2e-3
+
+
+def test_an_override_takes_toml_values_and_bare_words():
+    recipe = load_recipe(
+        "try", ["optim.betas=[0.5, 0.6]", "model.tie_embeddings=true", "data.path=some where"]
+    )
+    assert recipe.optim.betas == (0.5, 0.6)
+    assert recipe.model.tie_embeddings is True
+    assert recipe.data.path == "some where"
+
+
+@given(st.text(max_size=30))
+def test_any_text_as_an_override_is_taken_or_refused_in_a_sentence(text: str):
+    with contextlib.suppress(UserError):  # anything else would be a traceback
+        assert isinstance(load_recipe("try", [text]), Recipe)
+
+
+@given(st.sampled_from(["train", "model", "optim", "data.source"]), st.text("abcdefg_", min_size=1))
+def test_no_unknown_key_is_ever_ignored(table: str, key: str):
+    known = load_recipe("try").model_dump()
+    if key in known.get(table, {}):
+        return
+    with pytest.raises(UserError):
+        load_recipe("try", [f"{table}.{key}=1"])
+
+
+def test_unknown_keys_inside_a_list_of_tables_are_refused():
+    text = load_recipe("rangeflow-124m").to_toml().replace("weight = 50.0", "wieght = 50.0")
+    with pytest.raises(UserError, match=r'data\.source\.wieght.*"data\.source\.weight"'):
+        parse_recipe(text, name="x")
+
+
+def test_epochs_become_steps_once_the_data_is_known():
+    recipe = load_recipe("transformer-room-3m")
+    assert recipe.steps() is None
+    assert recipe.steps(windows_per_epoch=3_200) == 10 * 3_200 // 32
+
+
+def test_what_this_release_cannot_do_is_said_and_only_that():
+    assert not_yet(load_recipe("try")) == []
+    sentences = " ".join(not_yet(load_recipe("rangeflow-124m")))
+    for setting in ("hf:HuggingFaceTB/cosmopedia", "adamw8bit", "fp16"):
+        assert setting in sentences
+    assert any("train.phase" in s for s in not_yet(load_recipe("fgpt-662m")))
