@@ -114,3 +114,21 @@ def test_try_on_one_s_own_text(fromscratch: Callable, place: Path):
         assert command in answer.out
     assert (place / "mine/report.html").is_file()
     assert "\x1b[" not in answer.out + answer.err, "no colours in a pipe"
+
+
+def test_a_run_s_best_checkpoint_opens_in_transformers_as_it_is(place: Path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from fromscratch.checkpoint.bundle import load_bundle
+
+    best = place / "run/checkpoints/best"
+    theirs = AutoModelForCausalLM.from_pretrained(best).eval()
+    tokenizer = AutoTokenizer.from_pretrained(best)
+    ours = load_bundle(place / "run")
+    ids = tokenizer("The number 7", return_tensors="pt").input_ids
+    assert ids[0].tolist() == ours.tokenizer.encode("The number 7")
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, ours.model(ids), atol=1e-4, rtol=0)
+    text = theirs.generate(ids, max_new_tokens=8, do_sample=False)[0]
+    assert tokenizer.decode(text).startswith("The number 7")

@@ -26,7 +26,9 @@ def train(
     sources: list[str] = typer.Argument(..., help='Text files, folders, globs, or "stdlib".'),
     to: Path = typer.Option(..., "--out", help="Folder to write tokenizer.json into."),
     vocab_size: int = typer.Option(4096, help="Ids in all, end-of-text included."),
-    pattern: str = typer.Option("modern", help="How text is cut before merging: modern or gpt2."),
+    pattern: str = typer.Option(
+        "modern", help="How text is cut before merging: modern, gpt2 or line."
+    ),
 ) -> None:
     """Trains a byte-level BPE on text.
 

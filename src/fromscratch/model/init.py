@@ -3,15 +3,15 @@
 | parameter                       | `gpt2`                  | `normal`      | `zero_out`           |
 |---------------------------------|-------------------------|---------------|----------------------|
 | token and position embeddings   | N(0, s)                 | N(0, s)       | N(0, s)              |
-| matrices into attention and MLP | N(0, s)                 | N(0, s)       | N(0, 1/sqrt(n_in))   |
+| matrices into attention and MLP | N(0, s)                 | N(0, s)       | N(0, 0.7/sqrt(n_in)) |
 | matrices back into the residual | N(0, s / sqrt(2L))      | N(0, s)       | 0                    |
-| untied head                     | N(0, s)                 | N(0, s)       | N(0, s)              |
+| untied head                     | N(0, s)                 | N(0, s)       | 0                    |
 | biases                          | 0                       | 0             | 0                    |
 | norm weights                    | 1                       | 1             | 1                    |
 
 s is `init_std`, L `n_layer`, n_in the number of inputs. `gpt2` is Radford et al. (2019), section
-2.3. `zero_out` starts every block as the identity (as in Fixup and muP practice), which is what
-Muon's fixed-size updates want.
+2.3. `zero_out` starts every block as the identity and every prediction as uniform, which is what
+Muon's updates of fixed size want; 0.7 was measured (dev/LOG.md).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import nn
 
 from fromscratch.model.config import ModelConfig
 
+_GAIN = 0.7
 _INTO_RESIDUAL = ("attn.out.weight", "attn.extra.weight", "mlp.down.weight")
 
 
@@ -52,14 +53,15 @@ def _std(name: str, parameter: nn.Parameter, config: ModelConfig) -> float:
     """The standard deviation that the table above gives for one matrix."""
     in_block = name.startswith("blocks.")
     if not in_block:
-        return config.init_std
+        zero = config.init == "zero_out" and name.startswith("head.")
+        return 0.0 if zero else config.init_std
     into_residual = name.endswith(_INTO_RESIDUAL)
     if config.init == "zero_out":
         # With an extra projection, attention's own output must not be zero as well: the product of
         # two zero matrices has no gradient at all.
         if name.endswith("attn.out.weight") and config.extra_attn_proj:
             into_residual = False
-        return 0.0 if into_residual else 1.0 / math.sqrt(parameter.shape[1])
+        return 0.0 if into_residual else _GAIN / math.sqrt(parameter.shape[1])
     if config.init == "gpt2" and into_residual:
         return config.init_std / math.sqrt(2 * config.n_layer)
     return config.init_std

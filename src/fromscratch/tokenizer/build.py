@@ -1,7 +1,8 @@
 """Making tokenizers: GPT-2's from tiktoken, a trained byte-level BPE, bytes, characters.
 
 A recipe names one as `gpt2`, `bytes`, `chars`, `bpe:4096` (trained on the recipe's own text; the
-number is the whole vocabulary, end-of-text included) or as a path to a `tokenizer.json`.
+number is the whole vocabulary, end-of-text included; `bpe:4096:line` says how text is cut before
+merging) or as a path to a `tokenizer.json`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as FastTokenizer
 
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.tokenizer.names import bpe_size
+from fromscratch.tokenizer.names import PATTERNS, bpe_pattern, bpe_size
 from fromscratch.tokenizer.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
@@ -22,16 +23,6 @@ from fromscratch.tokenizer.tokenizer import (
     load_tokenizer,
 )
 
-# How text is cut before merging; merges never cross a cut. `gpt2` is Radford et al. (2019).
-# `modern` follows GPT-4's published pattern: line ends stay with the punctuation before them and
-# digits come in groups of at most two, which suits small vocabularies.
-PATTERNS = {
-    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "modern": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-}
 _NAMED = ("gpt2", "bytes", "chars", "bpe:4096")
 
 
@@ -54,7 +45,7 @@ def make_tokenizer(spec: str, texts: Iterable[str] | None = None) -> Tokenizer:
         return chars_tokenizer(texts)
     if spec.startswith("bpe:"):
         assert texts is not None
-        return train_bpe(texts, vocab_size=bpe_size(spec))
+        return train_bpe(texts, vocab_size=bpe_size(spec), pattern=bpe_pattern(spec))
     path = Path(spec).expanduser()
     if path.exists():
         return load_tokenizer(path)
@@ -77,9 +68,7 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, pattern: str = "modern")
     Returns:
         A tokenizer that is the same for the same texts in the same order.
     """
-    if pattern not in PATTERNS:
-        hint = did_you_mean(pattern, PATTERNS)
-        raise UserError(f'"{pattern}" is not a splitting pattern ({", ".join(PATTERNS)}).{hint}')
+    bpe_pattern(f"bpe:{vocab_size}:{pattern}")
     fast = FastTokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [

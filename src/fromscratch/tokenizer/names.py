@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean
 
 
 def needs_training(spec: str) -> bool:
-    """Whether a tokenizer named `spec` is made from text (`bpe:N`, `chars`)."""
+    """Whether a tokenizer named `spec` is made from text (`bpe:N`, `bpe:N:PATTERN`, `chars`)."""
     return spec == "chars" or spec.startswith("bpe:")
 
 
@@ -17,14 +17,42 @@ def vocab_size_of(spec: str) -> int | None:
     return {"gpt2": 50257, "bytes": 257}.get(spec)
 
 
+# How text is cut before merging; merges never cross a cut. `gpt2` is Radford et al. (2019).
+# `modern` follows GPT-4's published pattern: line ends stay with the punctuation before them, and
+# digits come in groups of at most two, which suits small vocabularies. `line` cuts where a line
+# begins, so that merges may span words: the most text a token, for small vocabularies on text that
+# repeats phrases, as code does.
+PATTERNS = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "modern": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "line": r"[^\n]*\n+[ \t]*|[^\n]+",
+}
+
+
+def bpe_pattern(spec: str) -> str:
+    """The PATTERN of `bpe:N:PATTERN`, `modern` where none is said.
+
+    Raises:
+        UserError: There is no such pattern.
+    """
+    pattern = spec.split(":")[2] if spec.count(":") == 2 else "modern"
+    if pattern not in PATTERNS:
+        hint = did_you_mean(pattern, PATTERNS)
+        raise UserError(f'"{pattern}" is not a splitting pattern ({", ".join(PATTERNS)}).{hint}')
+    return pattern
+
+
 def bpe_size(spec: str) -> int:
-    """The N of `bpe:N`.
+    """The N of `bpe:N` or `bpe:N:PATTERN`.
 
     Raises:
         UserError: N is not a usable vocabulary size.
     """
     try:
-        size = int(spec.removeprefix("bpe:"))
+        size = int(spec.split(":")[1])
     except ValueError:
         size = 0
     if not 257 <= size <= 1_000_000:
