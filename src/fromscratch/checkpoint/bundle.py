@@ -21,6 +21,7 @@ from fromscratch.foundation.files import (
     BEST,
     CHECKPOINT_CONFIG,
     CHECKPOINT_GENERATION,
+    CHECKPOINT_MANIFEST,
     CHECKPOINT_WEIGHTS,
     RUN_RECIPE,
     RunPaths,
@@ -117,12 +118,37 @@ def load_bundle(path: str | Path) -> ModelBundle:
     """
     folder = model_folder(Path(path).expanduser())
     model = load_model(folder).eval()
+    sha256 = sha256_of_file(folder / CHECKPOINT_WEIGHTS)
+    if (folder / CHECKPOINT_MANIFEST).is_file():
+        recorded = read_json(folder / CHECKPOINT_MANIFEST)["files"][CHECKPOINT_WEIGHTS]["sha256"]
+        if recorded != sha256:
+            raise UserError(
+                f"{folder / CHECKPOINT_WEIGHTS} is damaged: it does not match its checksum.",
+                fix="Name another checkpoint of the run.",
+            )
+    tokenizer = load_tokenizer(folder)
+    _fit_vocabulary(model, tokenizer)
     return ModelBundle(
         model=model,
-        tokenizer=load_tokenizer(folder),
+        tokenizer=tokenizer,
         folder=folder,
-        sha256=sha256_of_file(folder / CHECKPOINT_WEIGHTS),
+        sha256=sha256,
     )
+
+
+def _fit_vocabulary(model: GPT, tokenizer: Tokenizer) -> None:
+    """Makes padding of the ids that the tokenizer lacks: Qwen3, for one, ships a few hundred.
+
+    Raises:
+        UserError: The tokenizer has ids that the model lacks.
+    """
+    ids = model.config.vocab_size
+    if tokenizer.vocab_size > ids:
+        raise UserError(
+            f"The folder's tokenizer has {tokenizer.vocab_size:,} ids and its model {ids:,}: they "
+            "do not belong together."
+        )
+    model.config = model.config.model_copy(update={"vocab_size": tokenizer.vocab_size})
 
 
 def model_folder(path: Path) -> Path:

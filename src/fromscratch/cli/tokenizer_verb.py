@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -42,14 +43,23 @@ def train(
     if (to / "tokenizer.json").exists():
         raise UserError(f"{to} already holds a tokenizer.", fix="Choose another --out.")
     parsed = parse_sources(sources)
-    texts = [d.text for source in parsed for d in source.documents(SourceReport())]
-    if not texts:
+
+    def texts() -> Iterator[str]:
+        """The documents, one by one; read twice rather than held in memory."""
+        for source in parsed:
+            for document in source.documents(SourceReport()):
+                yield document.text
+
+    if next(texts(), None) is None:
         raise UserError("There is no text in these sources.")
-    tokenizer = train_bpe(texts, vocab_size=vocab_size, pattern=pattern)
+    tokenizer = train_bpe(texts(), vocab_size=vocab_size, pattern=pattern)
     to.mkdir(parents=True, exist_ok=True)
     tokenizer.save(to)
-    n_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    tokens = sum(len(ids) for ids in tokenizer.encode_batch(texts))
+    n_bytes = tokens = 0
+    for text in texts():
+        ids = tokenizer.encode(text)
+        tokens += len(ids)
+        n_bytes += int(tokenizer.bytes_per_id[ids].sum())
     say(
         f"{to / 'tokenizer.json'}: {tokenizer.vocab_size:,} ids, {n_bytes / tokens:.2f} bytes a "
         f"token on its own {n_bytes / 1e6:.1f} MB"

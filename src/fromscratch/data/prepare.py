@@ -141,7 +141,12 @@ def prepare(
         sources=summaries,
         shards=shards,
     )
-    _check_split(manifest, options)
+    try:
+        _check_split(manifest, options)
+    except UserError:  # the text is what it is: running it again would not help
+        _remove_older_data(folder)
+        (folder / DATA_INCOMPLETE).unlink()
+        raise
     fsync_folder(folder)
     manifest.save(folder)
     (folder / DATA_INCOMPLETE).unlink()

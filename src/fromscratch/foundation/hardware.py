@@ -5,6 +5,7 @@ The table answers without torch, so `plan` can use it; what needs torch imports 
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ class Accelerator:
         flops: Dense peak in FLOP/s with 16-bit inputs and 32-bit accumulation.
         memory_bytes: Memory on the card.
         precision: The 16-bit format that its peak is for.
-        matches: Lower-case fragments of the name that the driver reports.
+        matches: Lower-case words, in a row, of the name that the driver reports.
     """
 
     name: str
@@ -55,11 +56,23 @@ ACCELERATORS = (
     Accelerator("H200", "h200", 989e12, 141 * 10**9, "bf16", ("h200",)),
 )
 
+_VARIANTS = {"ti", "d", "super", "laptop", "max", "mobile", "mig"}  # "max" as in Max-Q
+_SLOWER_BOARDS = {"pcie", "nvl"}  # lower clocks, but for the A100, whose data sheet says the same
+
 
 def accelerator_of(reported_name: str) -> Accelerator | None:
-    """The table's row for a device name as the driver reports it, or None."""
-    lowered = reported_name.lower()
-    return next((a for a in ACCELERATORS if any(m in lowered for m in a.matches)), None)
+    """The table's row for a device name as the driver reports it, or None.
+
+    Whole words count: an L40S is no L4. Nor is a slower or faster variant of a card that card.
+    """
+    words = re.findall(r"[a-z0-9]+", reported_name.lower())
+    spaced = f" {' '.join(words)} "
+    row = next((a for a in ACCELERATORS if any(f" {m} " in spaced for m in a.matches)), None)
+    if row is None or _VARIANTS & set(words):
+        return None
+    if row.key != "a100" and _SLOWER_BOARDS & set(words):
+        return None
+    return row
 
 
 def resolve_device(requested: str) -> torch.device:

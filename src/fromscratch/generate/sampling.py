@@ -58,8 +58,8 @@ def distribution(logits: Tensor, options: SamplingOptions) -> Tensor:
     """The probabilities that `next_token` draws from, (N, P) float32; temperature above 0."""
     scaled = logits.float() / options.temperature
     if options.top_k and options.top_k < scaled.shape[-1]:
-        least = scaled.topk(options.top_k, dim=-1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, float("-inf"))
+        kept, index = scaled.topk(options.top_k, dim=-1)  # exactly k, also among equals
+        scaled = torch.full_like(scaled, float("-inf")).scatter(-1, index, kept)
     probabilities = scaled.softmax(dim=-1)
     if options.top_p < 1.0:
         ordered, index = probabilities.sort(dim=-1, descending=True)

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
+from fromscratch.model.count import parameter_shapes
 
 OWN_KEY = "fromscratch"
 _GPT2_ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "relu2": "relu2"}
@@ -139,20 +141,56 @@ def from_huggingface(
         UserError: An architecture or an option that this package does not have.
     """
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    own = hf.get(OWN_KEY)
-    kind = hf.get("model_type")
-    if kind == "fromscratch" and own is not None:
-        return ModelConfig(**own), tensors
+    config = _read_config(hf)
+    kind = hf["model_type"]
     if kind == "gpt2":
-        config = ModelConfig(**own) if own else _config_from_gpt2(hf)
-        return config, _from_gpt2(config, tensors)
-    if kind == "qwen3":
-        config = ModelConfig(**own) if own else _config_from_qwen3(hf)
-        return config, _from_qwen3(config, tensors)
+        state = _from_gpt2(config, tensors)
+    elif kind == "qwen3":
+        state = _from_qwen3(config, tensors)
+    else:
+        state = dict(tensors)
+    _check_fits(config, state)
+    return config, state
+
+
+def _read_config(hf: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration: as we wrote it, else from the keys of transformers."""
+    own, kind = hf.get(OWN_KEY), hf.get("model_type")
+    try:
+        if own is not None and kind in ("gpt2", "qwen3", "fromscratch"):
+            return ModelConfig(**own)
+        if kind == "gpt2":
+            return _config_from_gpt2(hf)
+        if kind == "qwen3":
+            return _config_from_qwen3(hf)
+    except KeyError as error:
+        raise UserError(f"config.json lacks {error.args[0]}: not a whole {kind} model.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = first.get("ctx", {}).get("error")
+        if not isinstance(why, UserError):
+            why = ".".join(map(str, first["loc"])) + ": " + first["msg"]
+        raise UserError(f"config.json describes a model that cannot be built. {why}") from None
     raise UserError(
         f'config.json has model_type "{kind}"; this package reads "gpt2" and "qwen3".',
         fix="Use a GPT-2 or dense Qwen3 model folder.",
     )
+
+
+def _check_fits(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
+    """Refuses a state dict (padding cut) that is not exactly the configuration's parameters."""
+    take = _Taker(dict(state))
+    for expected in parameter_shapes(config):
+        shape = expected.shape
+        if expected.name in _BY_ID:
+            shape = (config.vocab_size, *shape[1:])
+        found = tuple(take(expected.name).shape)
+        if found != shape:
+            raise UserError(
+                f"The tensor {expected.name} has shape {found} where config.json says {shape}: "
+                "config.json and weights do not belong together."
+            )
+    take.finish()
 
 
 # --- GPT-2 ----------------------------------------------------------------------------------------
@@ -256,11 +294,7 @@ def _from_gpt2(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:
         weight = take(f"{theirs}.weight")
         take.put(out, c, f"{ours}.weight", weight.t().contiguous() if flip else weight)
         take.put(out, c, f"{ours}.bias", take(f"{theirs}.bias"))
-    head = named.pop("lm_head.weight", None)
-    if not c.tie_embeddings:
-        if head is None:
-            raise UserError("The weights lack lm_head.weight, though their config says untied.")
-        out["head.weight"] = head
+    take.head(out, c)
     take.finish()
     return out
 
@@ -383,11 +417,7 @@ def _from_qwen3(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:
             take.put(out, c, f"{ours}.attn.qkv.bias", bias)
             take.put(out, c, f"{ours}.attn.out.bias", take(f"{attn}.o_proj.bias"))
     take.put(out, c, "final_norm.weight", take("model.norm.weight"))
-    head = take.left.pop("lm_head.weight", None)
-    if not c.tie_embeddings:
-        if head is None:
-            raise UserError("The weights lack lm_head.weight, though their config says untied.")
-        out["head.weight"] = head
+    take.head(out, c)
     take.finish()
     return out
 
@@ -418,6 +448,19 @@ class _Taker:
         elif not torch.equal(tensor, torch.full_like(tensor, 0.0 if is_bias else 1.0)):
             raise UserError(
                 f"The weights hold values for {name}, which the model's configuration leaves out."
+            )
+
+    def head(self, out: Tensors, config: ModelConfig) -> None:
+        """Keeps an untied head; a tied one may be there too, if it is the embedding again."""
+        head = self.left.pop("lm_head.weight", None)
+        if not config.tie_embeddings:
+            if head is None:
+                raise UserError("The weights lack lm_head.weight, though their config says untied.")
+            out["head.weight"] = head
+        elif head is not None and not torch.equal(head, out["embed.weight"]):
+            raise UserError(
+                "The weights hold an lm_head.weight of its own, though their config says that it "
+                "is tied to the embedding."
             )
 
     def finish(self) -> None:

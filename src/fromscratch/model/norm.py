@@ -31,6 +31,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width)) if weight else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.weight is not None:
+            # Under autocast queries and keys are 16-bit and the weight is not: the fused kernel
+            # needs one dtype, and the norm wants the wider one.
+            x = x.to(self.weight.dtype)
         return F.rms_norm(x, (self.width,), self.weight, self.eps)
 
 

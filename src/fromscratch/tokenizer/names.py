@@ -38,7 +38,7 @@ def bpe_pattern(spec: str) -> str:
     Raises:
         UserError: There is no such pattern.
     """
-    pattern = spec.split(":")[2] if spec.count(":") == 2 else "modern"
+    pattern = spec.split(":", maxsplit=2)[2] if spec.count(":") > 1 else "modern"
     if pattern not in PATTERNS:
         hint = did_you_mean(pattern, PATTERNS)
         raise UserError(f'"{pattern}" is not a splitting pattern ({", ".join(PATTERNS)}).{hint}')

@@ -1,0 +1,87 @@
+"""What the tests of several rooms share: real data, GPT-2's vocabulary, token streams."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from fromscratch.data.shards import Shard, TokenStream
+from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
+from fromscratch.tokenizer.build import gpt2_tokenizer
+from fromscratch.tokenizer.tokenizer import Tokenizer
+
+# How long an example takes says nothing here: the first one imports, and the machine is shared.
+settings.register_profile(
+    "fromscratch", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fromscratch")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real text and logs; never part of the package."""
+    named = os.environ.get("FROMSCRATCH_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(
+            f"The real data is not at {folder}; set FROMSCRATCH_TEST_DATA to where it lies."
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gpt2_vocabulary(shared_data: Path) -> Iterator[Path]:
+    """Lets tiktoken find GPT-2's files without a network, also in child processes."""
+    folder = shared_data / "gpt2-bpe"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def gpt2(gpt2_vocabulary: Path) -> Tokenizer:
+    """GPT-2's tokenizer, made once."""
+    return gpt2_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def shakespeare(shared_data: Path) -> str:
+    """1,115,394 characters."""
+    return (shared_data / "shakespeare" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
+
+
+StreamMaker = Callable[[Sequence[Sequence[int]]], TokenStream]
+
+
+@pytest.fixture(scope="session")
+def stream_of(tmp_path_factory: pytest.TempPathFactory) -> StreamMaker:
+    """Writes lists of ids as shards and opens them as one stream."""
+    base = tmp_path_factory.mktemp("streams")
+
+    def make(pieces: Sequence[Sequence[int]], *, dtype: type = np.uint16) -> TokenStream:
+        folder = Path(tempfile.mkdtemp(dir=base))
+        shards = []
+        for index, piece in enumerate(pieces):
+            path = folder / shard_file("train", index)
+            np.save(path, np.array(piece, dtype=dtype))
+            shards.append(
+                Shard(
+                    file=path.name,
+                    documents_file=documents_file("train", index),
+                    split="train",
+                    source="made",
+                    tokens=len(piece),
+                    documents=1,
+                    bytes=0,
+                    sha256=sha256_of_file(path),
+                )
+            )
+        return TokenStream(folder, shards)
+
+    return make

@@ -1,0 +1,219 @@
+"""Which files become documents, in which order, and what is said about the others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fromscratch.data.documents import Document, split_of
+from fromscratch.data.sources import (
+    EMBEDDED,
+    Source,
+    SourceReport,
+    name_for,
+    parse_sources,
+    passages,
+)
+from fromscratch.foundation.errors import UserError
+
+
+def read(spec: str | Path) -> tuple[list[Document], SourceReport]:
+    report = SourceReport()
+    return list(Source("s", str(spec)).documents(report)), report
+
+
+def reasons(report: SourceReport) -> dict[str, str]:
+    return {Path(path).name: reason for path, reason in report.skipped}
+
+
+class TestFiles:
+    def test_what_is_not_text_is_skipped_counted_and_named(self, tmp_path: Path) -> None:
+        (tmp_path / "good.txt").write_text("Good.", encoding="utf-8")
+        (tmp_path / "latin1.txt").write_bytes("Stra\xdfe".encode("latin-1"))
+        (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+        (tmp_path / "utf16.txt").write_bytes("Text".encode("utf-16"))
+        (tmp_path / "empty.txt").write_bytes(b"")
+        (tmp_path / "blank.txt").write_text(" \n\t\n")
+        (tmp_path / "only-bom.txt").write_bytes(b"\xef\xbb\xbf")
+        documents, report = read(tmp_path)
+        assert [d.text for d in documents] == ["Good."]
+        assert report.files == 1
+        assert reasons(report) == {
+            "blank.txt": "empty",
+            "empty.txt": "empty",
+            "latin1.txt": "not UTF-8 at byte 4",
+            "only-bom.txt": "empty",
+            "picture.png": "binary",
+            "utf16.txt": "binary",
+        }
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that nobody can read")
+    def test_a_file_that_cannot_be_read_is_skipped_with_the_systems_reason(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "good.txt").write_text("Good.")
+        (tmp_path / "unreadable.txt").symlink_to("/proc/self/mem")  # also for root
+        documents, report = read(tmp_path)
+        assert len(documents) == 1
+        assert reasons(report) == {"unreadable.txt": os.strerror(5)}
+
+    def test_line_ends_and_byte_order_marks(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n\xef\xbb\xbffour")
+        documents, _ = read(tmp_path)
+        assert documents[0].text == "one\ntwo\rthree\n\ufefffour"
+
+    def test_folders_are_read_in_order_of_their_paths_without_what_is_hidden(
+        self, tmp_path: Path
+    ) -> None:
+        for name in ("b/2.txt", "b/10.txt", "a.txt", "B.txt", "c.txt", ".git/x.txt", ".hidden"):
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(name)
+        documents, _ = read(tmp_path)
+        assert [d.text for d in documents] == ["B.txt", "a.txt", "b/10.txt", "b/2.txt", "c.txt"]
+        assert [d.text for d in read(tmp_path / "**/*.txt")[0]] == [d.text for d in documents]
+
+    def test_the_order_of_creation_does_not_matter(self, tmp_path: Path) -> None:
+        names = [f"{i}.txt" for i in range(30)]
+        for folder, order in (("x", names), ("y", names[::-1])):
+            (tmp_path / folder).mkdir()
+            for name in order:
+                (tmp_path / folder / name).write_text(name)
+        texts = [[d.text for d in read(tmp_path / folder)[0]] for folder in ("x", "y")]
+        assert texts[0] == texts[1] == sorted(names)
+
+    def test_a_name_with_wildcards_in_it_is_a_file_first(self, tmp_path: Path) -> None:
+        (tmp_path / "notes[1].txt").write_text("bracketed")
+        (tmp_path / "notes1.txt").write_text("plain")
+        assert [d.text for d in read(tmp_path / "notes[1].txt")[0]] == ["bracketed"]
+
+    @pytest.mark.parametrize(("spec", "why"), [("nowhere", "does not exist"), ("*.txt", "no file")])
+    def test_nothing_there_is_an_error_that_says_so(
+        self, tmp_path: Path, spec: str, why: str
+    ) -> None:
+        with pytest.raises(UserError, match=why):
+            read(tmp_path / spec)
+
+    def test_what_this_program_wrote_is_not_its_next_text(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.txt").write_text("mine")
+        prepared, unfinished, run = (tmp_path / n for n in ("prepared", "unfinished", "run"))
+        for folder in (prepared, unfinished, run, run / "checkpoints"):
+            folder.mkdir()
+        (prepared / "manifest.json").write_text('{"tokenizer_fingerprint": "x"}')
+        (prepared / "tokenizer.json").write_text("{}")
+        (unfinished / "INCOMPLETE").write_text("fromscratch prepare x --out unfinished\n")
+        for name in ("recipe.toml", "events.jsonl", "metrics.jsonl", "checkpoints/config.json"):
+            (run / name).write_text("not for training")
+        assert [d.text for d in read(tmp_path)[0]] == ["mine"]
+
+    def test_the_stamp_follows_the_files_and_not_the_clock(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_text("one")
+        source = Source("s", str(tmp_path))
+        first = source.stamp()
+        assert source.stamp() == first
+        path.write_text("other")
+        second = source.stamp()
+        assert second != first
+        (tmp_path / "b.txt").write_text("more")
+        assert source.stamp() not in (first, second)
+
+
+class TestNames:
+    def test_a_source_is_named_after_its_file_or_as_it_is_told(self, tmp_path: Path) -> None:
+        specs = ["/x/tiny.txt", "code=/y/*.py", "tiny-text=/z", "my notes=/w", EMBEDDED]
+        assert [(s.name, s.spec) for s in parse_sources(specs)] == [
+            ("tiny", "/x/tiny.txt"),
+            ("code", "/y/*.py"),
+            ("tiny-text", "/z"),
+            ("my notes", "/w"),
+            (EMBEDDED, EMBEDDED),
+        ]
+
+    def test_an_equals_sign_in_a_path_is_part_of_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("year=2024").mkdir()
+        assert parse_sources(["year=2024", "/x/year=2024/a.txt"])[0].spec == "year=2024"
+        assert parse_sources(["/x/year=2024/a.txt"])[0].spec == "/x/year=2024/a.txt"
+
+    def test_two_of_one_name_are_refused(self) -> None:
+        with pytest.raises(UserError, match='called "a"'):
+            parse_sources(["/x/a.txt", "/y/a.txt"])
+
+    @pytest.mark.parametrize("spec", ["/", ".", "..", "*", "/*"])
+    def test_there_is_always_a_name(self, spec: str) -> None:
+        assert name_for(spec)
+
+
+class TestPassages:
+    @given(
+        text=st.text(alphabet=st.sampled_from("ab \n"), max_size=300),
+        repeat=st.sampled_from([1, 7, 60, 200]),
+    )
+    def test_passages_joined_are_the_text(self, text: str, repeat: int) -> None:
+        whole = text * repeat
+        cut = [p.text for p in passages(iter([Document(whole, "d", "s")]))]
+        assert "".join(cut) == whole
+        assert all(cut)
+        assert max(map(len, cut), default=0) <= 8_000 + len(whole) - len(whole.rstrip())
+
+    def test_real_text_is_cut_at_blank_lines(self, shakespeare: str) -> None:
+        cut = list(passages(iter([Document(shakespeare, "d", "s")])))
+        assert "".join(p.text for p in cut) == shakespeare
+        assert len({p.id for p in cut}) == len(cut) > 250
+        assert all(p.text.endswith("\n\n") for p in cut[:-1])
+        assert all(4_000 <= len(p.text) <= 8_000 for p in cut[:-1])
+
+    def test_text_without_lines_is_cut_where_wanted(self) -> None:
+        cut = [len(p.text) for p in passages(iter([Document("x" * 10_000, "d", "s")]))]
+        assert cut == [4_000, 4_000, 2_000]
+
+    def test_blank_space_at_the_end_is_no_passage_of_its_own(self) -> None:
+        text = "x" * 4_000 + "\n\n" + "   "
+        assert [p.text for p in passages(iter([Document(text, "d", "s")]))] == [text]
+
+
+class TestSplit:
+    @given(text=st.text(), seed=st.integers(-(2**63), 2**63), fraction=st.floats(0, 1))
+    def test_a_function_of_content_alone(self, text: str, seed: int, fraction: float) -> None:
+        side = split_of(text, val_fraction=fraction, seed=seed)
+        assert side == split_of("".join(text), val_fraction=fraction, seed=seed)
+        assert fraction > 0 or side == "train"
+        # A document that is held out stays so when more is held out.
+        if side == "val":
+            assert split_of(text, val_fraction=min(1.0, fraction * 2), seed=seed) == "val"
+
+    def test_the_share_is_right_and_spread_over_the_corpus(self) -> None:
+        sides = [split_of(f"document {i}", val_fraction=0.1, seed=0) for i in range(20_000)]
+        for start in range(0, 20_000, 5_000):
+            assert 0.08 < sides[start : start + 5_000].count("val") / 5_000 < 0.12
+
+    def test_seeds_choose_other_documents(self) -> None:
+        def held_out(seed: int) -> frozenset[int]:
+            return frozenset(
+                i for i in range(500) if split_of(str(i), val_fraction=0.1, seed=seed) == "val"
+            )
+
+        assert len({held_out(seed) for seed in range(20)}) == 20
+
+
+class TestEmbedded:
+    def test_the_standard_library_is_there_in_a_fixed_order(self) -> None:
+        report = SourceReport()
+        documents = list(Source("stdlib", EMBEDDED).documents(report))
+        ids = [d.id for d in documents]
+        assert len(ids) == len(set(ids)) > 500
+        assert "argparse.py" in ids
+        assert "help/if" in ids
+        assert not any("site-packages" in i or i.startswith("test/") for i in ids)
+        files = [i for i in ids if i.endswith(".py")]
+        assert files == sorted(files)
+        assert sum(len(d.text) for d in documents) > 5_000_000
+        assert documents == list(Source("stdlib", EMBEDDED).documents(SourceReport()))
