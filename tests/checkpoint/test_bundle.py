@@ -22,7 +22,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
-from fromscratch.model.huggingface import cut_padding, to_huggingface, why_not_expressible
+from fromscratch.model.huggingface.mapping import cut_padding, to_huggingface, why_not_expressible
 from fromscratch.tokenizer.build import bytes_tokenizer
 
 VOCAB = 257  # the bytes and end-of-text

@@ -32,7 +32,7 @@ from fromscratch.foundation.files import (
     write_atomically,
 )
 from fromscratch.model.gpt import GPT
-from fromscratch.model.huggingface import (
+from fromscratch.model.huggingface.mapping import (
     cut_padding,
     from_huggingface,
     join_padding,
