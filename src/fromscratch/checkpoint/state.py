@@ -43,6 +43,7 @@ class Progress:
         best_val_loss: The lowest validation loss so far, in nats per token; None before the first.
         best_step: Where it was reached.
         duties_done: Whether what is due at `step` besides the update (validation, samples) is done.
+        refused_in_a_row: Updates that were refused as not finite since the last one made.
         scaler: State of the fp16 loss scaler; None without one.
         versions: Of what computed this, for the record.
         threads: CPU threads that computed this: sums depend on them in the last bit.
@@ -59,6 +60,7 @@ class Progress:
     best_val_loss: float | None = None
     best_step: int | None = None
     duties_done: bool = False
+    refused_in_a_row: int = 0
     scaler: dict[str, float] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0

@@ -3,9 +3,9 @@
 A checkpoint is written into `step-N.tmp/`; every file is forced to the disk; `MANIFEST.json` with
 the sha256 of each comes last; then the folder is renamed to `step-N/`. A folder without a manifest,
 or whose files do not match it, is not a checkpoint. Old checkpoints are removed only after a new
-one is in place (R35); one that is written again steps aside as `step-N.old.tmp/` for the instant
-between two renames, and `discard_unfinished` puts back what a kill left there. Steps are compared
-as numbers (R33).
+one is in place (R35). A complete `step-N.tmp/` that a kill kept from its name gets it on resume, so
+that also the one moment in which a checkpoint that is written again has none loses nothing. Steps
+are compared as numbers (R33).
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from fromscratch.foundation.files import (
 
 FORMAT_VERSION = 1
 _TEMPORARY = ".tmp"
-_OLD = ".old.tmp"
 _CORRUPT = ".corrupt"
 _UNFINISHED_POINTERS = {f".{name}{_TEMPORARY}" for name in (LATEST, BEST)}
 
@@ -91,7 +90,6 @@ class CheckpointStore:
 
     def _commit(self, step: int, final: Path, write: Callable[[Path], None]) -> None:
         temporary = final.with_name(final.name + _TEMPORARY)
-        old = final.with_name(final.name + _OLD)
         _remove(temporary)
         temporary.mkdir()
         try:
@@ -100,13 +98,10 @@ class CheckpointStore:
         except BaseException:
             _remove(temporary)
             raise
-        if final.is_dir():
-            _remove(old)
-            final.rename(old)
+        fsync_folder(self.root)
+        _remove(final)
         temporary.rename(final)
         fsync_folder(self.root)
-        with suppress(OSError):
-            _remove(old)
 
     def discard_unfinished(self) -> list[str]:
         """Clears away what a killed save left behind; returns the names.
@@ -118,17 +113,15 @@ class CheckpointStore:
         for path in sorted(self.root.iterdir()) if self.root.is_dir() else []:
             if path.name in _UNFINISHED_POINTERS:
                 _remove(path)
-        # Of a replaced checkpoint both may be left: `.tmp`, the newer, before `.old.tmp`.
-        for suffix in (_TEMPORARY, _OLD):
-            for path in self._with_suffix(suffix):
-                final = path.with_name(path.name.removesuffix(suffix))
-                if verify(path) is None and (not final.is_dir() or verify(final) is not None):
-                    _remove(final)
-                    path.rename(final)
-                    fsync_folder(self.root)
-                else:
-                    _remove(path)
-                    discarded.append(path.name)
+        for path in self._with_suffix(_TEMPORARY):
+            final = path.with_name(path.name.removesuffix(_TEMPORARY))
+            if verify(path) is None and (not final.is_dir() or verify(final) is not None):
+                _remove(final)
+                path.rename(final)
+                fsync_folder(self.root)
+            else:
+                _remove(path)
+                discarded.append(path.name)
         return discarded
 
     def _with_suffix(self, suffix: str) -> list[Path]:

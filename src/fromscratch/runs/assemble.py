@@ -9,7 +9,7 @@ resumed run's data and settings are those it was started with.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,15 @@ from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import ValidationSet
 from fromscratch.evaluate.loss import evaluate_loss, sum_totals
 from fromscratch.foundation.errors import Interrupted, UserError
-from fromscratch.foundation.files import RunPaths, free_bytes, write_atomically
+from fromscratch.foundation.files import (
+    CHECKPOINT_MANIFEST,
+    CHECKPOINT_RECIPE,
+    RunPaths,
+    free_bytes,
+    read_json_lines,
+    step_of_folder,
+    write_atomically,
+)
 from fromscratch.foundation.hardware import peak_flops, resolve_device
 from fromscratch.foundation.world import World
 from fromscratch.generate.engine import continue_text
@@ -75,19 +83,20 @@ class Session:
         """
         progress = self.state.progress
         resumed = self.resumed_from is not None
-        files = JsonlTracker(
-            self.paths,
-            resumed_step=progress.step if resumed else None,
-            duties_done=progress.duties_done,
-        )
-        tracker = Trackers([files, *listeners])
-        for name, message in self.notes:
-            tracker.event(name, progress.step, message, {})
-        if resumed:
-            tracker.event("resumed", progress.step, f"from {self.resumed_from}", {})
-        tracker.event("started", progress.step, self.recipe.name, self._describe())
+        tracker = Trackers(list(listeners))
         try:
             with StopSignal() as stop:
+                for name, message in self.notes:
+                    tracker.event(name, progress.step, message, {})  # the files have them already
+                files = JsonlTracker(
+                    self.paths,
+                    resumed_step=progress.step if resumed else None,
+                    duties_done=progress.duties_done,
+                )
+                tracker = Trackers([files, *listeners])
+                if resumed:
+                    tracker.event("resumed", progress.step, f"from {self.resumed_from}", {})
+                tracker.event("started", progress.step, self.recipe.name, self._describe())
                 return Trainer(
                     self.state,
                     self.data.training,
@@ -99,6 +108,14 @@ class Session:
                     stop,
                     autocast=_autocast(self.recipe, self.state.model.device),
                 ).run()
+        except Exception as error:
+            what = (
+                error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
+            tracker.event("failed", self.state.progress.step, what, {})
+            if isinstance(error, OSError):
+                raise _disk_error(self.paths, error) from error
+            raise
         finally:
             tracker.close()
             self._lock.release()
@@ -143,19 +160,22 @@ def new_run(recipe: Recipe, root: Path, *, report: Callable[[str, int], None]) -
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
     """
-    if root.exists() and any(root.iterdir() if root.is_dir() else [root]):
-        raise UserError(
-            f"{root} already exists; a run is never overwritten.",
-            fix=f"Continue it with `fromscratch resume {root}`, or choose another --run.",
-        )
+    paths = RunPaths(root)
+    _refuse_existing(paths)
     check_supported(recipe)
     resolve_device(recipe.train.device)
     _check_space(recipe, root)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    session = _session(recipe, RunPaths(root), data, notes=[])
+    lock = FileLock(paths.lock)
+    session = _session(recipe, paths, data, lock)
     root.mkdir(parents=True, exist_ok=True)
-    _take_lock(session)
-    write_atomically(session.paths.recipe, recipe.to_toml())
+    _acquire(lock, paths)
+    try:
+        _refuse_existing(paths)  # somebody may have been faster
+        write_atomically(paths.recipe, recipe.to_toml())
+    except BaseException:
+        lock.release()
+        raise
     return session
 
 
@@ -178,37 +198,75 @@ def open_run(
             f"{root} is not a run (it has no {paths.recipe.name}).",
             fix="Start one with `fromscratch train RECIPE --run RUN`.",
         )
+    if (root / CHECKPOINT_MANIFEST).is_file():
+        raise UserError(
+            f"{root} is a checkpoint, not a run.", fix="Resume the run that it belongs to."
+        )
+    lock = FileLock(paths.lock)
+    _acquire(lock, paths)
+    try:
+        return _pick_up(paths, lock, overrides, report)
+    except OSError as error:
+        lock.release()
+        raise _disk_error(paths, error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _pick_up(
+    paths: RunPaths,
+    lock: FileLock,
+    overrides: Sequence[str],
+    report: Callable[[str, int], None],
+) -> Session:
+    """`open_run` once the run is ours."""
     before = load_recipe(str(paths.recipe))
     recipe = load_recipe(str(paths.recipe), overrides)
     check_supported(recipe)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    session = _session(recipe, paths, data, notes=[])
-    _take_lock(session)
-    store = session._store()
-    notes = session.notes
-    for name in store.discard_unfinished():
-        notes.append(("unfinished_removed", f"{name} was being written when the run was killed"))
+    session = _session(recipe, paths, data, lock)
+    now = session.state.progress
+
+    def note(name: str, message: str, step: int) -> None:
+        # On disk at once: a kill before training starts must not make it forgotten.
+        append_event(paths, name, step, message, {})
+        session.notes.append((name, message))
 
     def on_corrupt(folder: Path, problem: str) -> None:
-        notes.append(
-            ("checkpoint_corrupt", f"{folder.name} was put aside: {problem}; using the one before")
-        )
+        message = f"{folder.name} was put aside: {problem}; using the one before"
+        note("checkpoint_corrupt", message, step_of_folder(folder.name) or 0)
 
+    store = session._store()
+    unfinished = store.discard_unfinished()
     checkpoint = store.newest_valid(on_corrupt)
     if checkpoint is None:
-        notes.append(("no_checkpoint", "killed before its first checkpoint: starting at step 0"))
+        _refuse_lost(paths)
+        note("no_checkpoint", "killed before its first checkpoint: starting at step 0", 0)
     else:
-        started_with = session.state.progress
+        before = load_recipe(str(checkpoint / CHECKPOINT_RECIPE))
         session.state.read(checkpoint)
         session.resumed_from = checkpoint
-        _check_same(session.state.progress, started_with, recipe, before)
-        if session.state.progress.threads != torch.get_num_threads():
-            notes.append(("threads_changed", "another number of CPU threads: the last bits differ"))
-        session.state.progress.threads = torch.get_num_threads()
-    if recipe != before:
+        _check_same(session.state.progress, now, recipe, before)
+    progress = session.state.progress
+    for name in unfinished:
+        note("unfinished_removed", f"{name} was being written when the run was killed", now.step)
+    if progress.threads != now.threads:
+        note(
+            "threads_changed", "another number of CPU threads: the last bits differ", progress.step
+        )
+    if progress.versions != now.versions:
+        changed = _differences(progress.versions, now.versions)
+        note("versions_changed", f"{changed}: the last bits may differ", progress.step)
+    # Against what the checkpoint was trained with: that is what the steps from here on differ from,
+    # whether an override, an earlier one or an edit of the file says so (R37).
+    if changed := _differences(_flat(before), _flat(recipe)):
         write_atomically(paths.recipe, recipe.to_toml())
-        notes.append(("recipe_changed", ", ".join(overrides)))
-        session.state.progress.recipe_hash = recipe.hash
+        note("recipe_changed", changed, progress.step)
+    if progress.data_fingerprint != now.data_fingerprint:
+        note("data_changed", "other training data from here on", progress.step)
+    for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "versions"):
+        setattr(progress, field, getattr(now, field))
     return session
 
 
@@ -236,9 +294,7 @@ def check_supported(recipe: Recipe, world: World | None = None) -> None:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _session(
-    recipe: Recipe, paths: RunPaths, data: OpenedData, notes: list[tuple[str, str]]
-) -> Session:
+def _session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock) -> Session:
     device = resolve_device(recipe.train.device)
     steps = recipe.steps(windows_per_epoch=data.windows_per_epoch)
     if steps is None:
@@ -284,20 +340,73 @@ def _session(
         data=data,
         state=state,
         config=config,
-        notes=notes,
+        notes=[],
         resumed_from=None,
-        _lock=FileLock(paths.lock),
+        _lock=lock,
     )
 
 
-def _take_lock(session: Session) -> None:
+def _acquire(lock: FileLock, paths: RunPaths) -> None:
     try:
-        session._lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another process is training {session.paths.root} at this moment.",
+            f"Another process is training {paths.root} at this moment.",
             fix="Wait for it, or stop it with Ctrl-C: it saves before it ends.",
         ) from None
+
+
+def _refuse_existing(paths: RunPaths) -> None:
+    """A folder with anything in it but what a kill before the recipe was there left is a run."""
+    root = paths.root
+    left_behind = {paths.lock.name, f".{paths.recipe.name}.tmp"}
+    if root.is_dir() and {path.name for path in root.iterdir()} <= left_behind:
+        return
+    if root.exists():
+        raise UserError(
+            f"{root} already exists; a run is never overwritten.",
+            fix=f"Continue it with `fromscratch resume {root}`, or choose another --run.",
+        )
+
+
+def _refuse_lost(paths: RunPaths) -> None:
+    """A run whose rows say that it was trained has had checkpoints, from before its first step."""
+    rows = read_json_lines(paths.metrics)
+    trained = max((int(row["step"]) for row in rows if "loss" in row), default=0)
+    if trained:
+        raise UserError(
+            f"{paths.root} was trained up to step {trained:,}, but its checkpoints are gone.",
+            fix=f"Put them back into {paths.checkpoints}, or start a new run; nothing is trained "
+            "from scratch in silence.",
+        )
+
+
+def _disk_error(paths: RunPaths, error: OSError) -> UserError:
+    return UserError(
+        f"{paths.root} cannot go on: {error}.",
+        fix=f"Mend that (is the disk full?), then: fromscratch resume {paths.root}",
+    )
+
+
+def _flat(recipe: Recipe) -> dict[str, object]:
+    """A recipe's settings by dotted key."""
+    out: dict[str, object] = {}
+    for table, values in recipe.model_dump().items():
+        if isinstance(values, dict):
+            out |= {f"{table}.{key}": value for key, value in values.items()}
+        else:
+            out[table] = values
+    return out
+
+
+def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """What changed, as `key=new (was old)`."""
+    keys = dict.fromkeys((*before, *now))
+    return ", ".join(
+        f"{key}={now.get(key)} (was {before.get(key)})"
+        for key in keys
+        if before.get(key) != now.get(key)
+    )
 
 
 def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) -> None:
@@ -307,7 +416,9 @@ def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) 
             "The data was prepared with another tokenizer than the one this run was trained with.",
             fix="Prepare it with the run's own: --tokenizer RUN/checkpoints/latest.",
         )
-    if saved.data_fingerprint != now.data_fingerprint and recipe == before:
+    decides = {"path", "source", "val_fraction", "documents", "seed"}
+    on_purpose = recipe.data.model_dump(include=decides) != before.data.model_dump(include=decides)
+    if saved.data_fingerprint != now.data_fingerprint and not on_purpose:
         raise UserError(
             f"The training data is not what this run was trained on (fingerprint "
             f"{now.data_fingerprint[:12]} instead of {saved.data_fingerprint[:12]}).",
@@ -333,9 +444,7 @@ def _precision(recipe: Recipe, device: torch.device) -> str:
     return wanted
 
 
-def _autocast(
-    recipe: Recipe, device: torch.device
-) -> Callable[[], AbstractContextManager[object]]:
+def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
     if _precision(recipe, device) != "bf16":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

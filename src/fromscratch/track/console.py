@@ -7,6 +7,7 @@ event, and nothing in between.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -66,7 +67,7 @@ class ConsoleTracker:
         self._validation = f"  val {result.val_loss:.3f} = {result.val_bpb:.3f} bits/byte"
         train = f"train loss {self._loss:.3f}  " if self._loss is not None else ""
         name = "" if result.set == "validation" else f" ({result.set})"
-        self._console.print(
+        self._print(
             f"step {result.step:>6,}  {train}val loss {result.val_loss:.3f}  "
             f"[bold]{result.val_bpb:.3f} bits/byte[/]{escape(name)}"
         )
@@ -76,7 +77,7 @@ class ConsoleTracker:
         if self._console.is_terminal:
             text = " ".join(result.text.split("\n"))[:160]
             prompt = result.prompt.replace("\n", " ")
-            self._console.print(
+            self._print(
                 f"             [dim]{escape(prompt)}[/][italic]{escape(text)}[/]", soft_wrap=False
             )
 
@@ -84,7 +85,7 @@ class ConsoleTracker:
         """Prints what is out of the ordinary."""
         if name not in _QUIET_EVENTS:
             words = name.replace("_", " ")
-            self._console.print(f"step {step:>6,}  [yellow]{words}[/]: {escape(message)}")
+            self._print(f"step {step:>6,}  [yellow]{words}[/]: {escape(message)}")
 
     def flush(self) -> None:
         """Nothing here is kept."""
@@ -92,4 +93,12 @@ class ConsoleTracker:
     def close(self) -> None:
         """Ends the live line."""
         if self._progress is not None:
-            self._progress.stop()
+            with suppress(OSError, SystemExit):
+                self._progress.stop()
+
+    def _print(self, text: str, soft_wrap: bool | None = None) -> None:
+        """Prints a line; a reader that has gone (`| head`, a closed terminal) ends no training."""
+        try:
+            self._console.print(text, soft_wrap=soft_wrap)
+        except (OSError, SystemExit):  # rich answers a broken pipe with SystemExit
+            self._console.quiet = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
 from fromscratch.foundation.errors import UserError
@@ -19,6 +19,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested: str | None = None
+        self._ctrl_c = 0
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignal:
@@ -38,7 +39,8 @@ class StopSignal:
         return self.requested is not None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.requested == "SIGINT":
+        self._ctrl_c += number == signal.SIGINT
+        if self._ctrl_c == 2:
             os._exit(130)
         self.requested = signal.Signals(number).name
 
@@ -49,10 +51,11 @@ class UpdateGuard:
 
     Attributes:
         patience: Refusals in a row after which the run ends.
+        in_a_row: Refusals since the last update that was made.
     """
 
     patience: int = 10
-    in_a_row: int = field(default=0, init=False)
+    in_a_row: int = 0
 
     def see(self, *, applied: bool, step: int) -> None:
         """Takes note of one step.

@@ -134,10 +134,13 @@ class Trainer:
         self.tracker = tracker
         self.stop = stop
         self.autocast = autocast
-        self.guard = UpdateGuard()
+        self.guard = UpdateGuard(in_a_row=state.progress.refused_in_a_row)
         self._session_start = time.perf_counter()
         self._seconds_before = state.progress.seconds
         self._saved_step: int | None = None
+        # Resumed from a checkpoint that was taken before the duties of its step were done: once
+        # they are, what it says of them is out of date.
+        self._unfinished_step = None if state.progress.duties_done else state.progress.step
 
     def run(self) -> bool:
         """Trains.
@@ -151,11 +154,12 @@ class Trainer:
         """
         progress = self.state.progress
         self.state.model.train()
+        self.store.point_again(progress.step, progress.best_step)
         if not progress.duties_done:
             self._do_duties()
         if progress.step == 0 and not self.stop():
             # A checkpoint before the first update proves that there will be checkpoints at all.
-            self._save()
+            self._save(must=True)
         while progress.step < self.config.steps and not self.stop():
             if not self._advance():
                 break
@@ -207,6 +211,7 @@ class Trainer:
         progress.duties_done = False
         self._log_step(outcome, seconds=time.perf_counter() - begin)
         self.guard.see(applied=outcome.applied, step=step)
+        progress.refused_in_a_row = self.guard.in_a_row
         return True
 
     def _batches(self) -> list[Batch]:
@@ -295,25 +300,28 @@ class Trainer:
         """Commits a checkpoint of the state as it stands.
 
         A full disk does not end a run: the checkpoints before are whole, and the next save may find
-        room. Only the last save of a session must succeed.
+        room. Only the first save of a run and the last of a session must succeed.
         """
         progress = self.state.progress
         if self._saved_step == progress.step and not best:
             return
-        self.tracker.flush()
+        replace = progress.duties_done and self._unfinished_step == progress.step
         try:
-            folder = self.store.save(progress.step, self.state.write, best=best)
+            self.tracker.flush()
+            folder = self.store.save(progress.step, self.state.write, best=best, replace=replace)
         except OSError as error:
             reason = error.strerror or str(error)
             self._event("checkpoint_failed", f"not saved at step {progress.step:,}: {reason}")
             if must:
-                newest = self.store.newest_valid()
+                steps = self.store.steps()
+                newest = f"The newest checkpoint is that of step {steps[-1]:,}." if steps else ""
                 raise UserError(
-                    f"The state at step {progress.step:,} could not be saved ({reason}). The "
-                    f"newest checkpoint is {newest}.",
+                    f"The state at step {progress.step:,} could not be saved ({reason}). {newest}",
                     fix="Make room and resume: the steps since then are trained again.",
                 ) from error
             return
+        if replace:
+            self._unfinished_step = None
         self._saved_step = progress.step
         self._event("checkpoint", folder.name, best=best)
 

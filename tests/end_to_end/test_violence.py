@@ -1,0 +1,192 @@
+"""Guarantee 1: a run that is killed at any instant ends as one that was not, bit for bit."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from command import start
+from endings import assert_same_end, checkpoints, events, lines
+from violence import Victim
+
+KILLS = 20
+"""As many must have been survived in all, or the test has not shown what it is for."""
+
+COMMON = """
+[sample]
+every = 20
+prompts = ["the "]
+max_new_tokens = 6
+"""
+
+RECIPES = {
+    # Dropout, two sources in unequal shares, ten epochs of one, four micro-batches to a step.
+    "mixture": """
+[model]
+family = "gpt2"
+n_layer = 2
+n_head = 2
+d_model = 32
+context = 32
+dropout = 0.1
+padded_vocab = 272
+[data]
+tokenizer = "bytes"
+source = [{name = "prose", path = "prose", weight = 2}, {name = "lists", path = "lists"}]
+[optim]
+name = "adamw"
+lr = 0.003
+[schedule]
+warmup_steps = 10
+[train]
+steps = 120
+tokens_per_step = 256
+micro_batch = 2
+[eval]
+every = 7
+[checkpoint]
+every = 5
+keep_last = 2
+""",
+    # Muon beside AdamW, text prepared on first use, attention within documents, one checkpoint.
+    "muon": """
+[model]
+family = "modern"
+n_layer = 2
+n_head = 2
+d_model = 32
+context = 32
+dropout = 0.1
+[data]
+path = "prose-text"
+tokenizer = "bpe:300"
+val_fraction = 0.15
+documents = "file"
+document_mask = true
+[optim]
+name = "muon"
+lr = 0.003
+[schedule]
+name = "wsd"
+[train]
+epochs = 14
+tokens_per_step = 128
+micro_batch = 4
+[eval]
+every = 10
+tokens = 128
+[checkpoint]
+every = 3
+keep_last = 1
+""",
+    # Post-norm, sinusoidal positions, an untied head; the stream's end falls inside a window.
+    "postnorm": """
+[model]
+family = "gpt2"
+n_layer = 2
+n_head = 4
+d_model = 32
+context = 48
+dropout = 0.2
+norm_placement = "post"
+positions = "sinusoidal"
+tie_embeddings = false
+[data]
+path = "lists"
+tokenizer = "bytes"
+[optim]
+lr = 0.002
+clip = 0.5
+[schedule]
+name = "linear"
+warmup_steps = 5
+[train]
+steps = 110
+tokens_per_step = 288
+micro_batch = 3
+[eval]
+every = 25
+[checkpoint]
+every = 4
+keep_last = 3
+keep_best = false
+""",
+}
+
+PLANS = {
+    "mixture": [
+        "before the first checkpoint", "training", "before the first step",
+        "before the first step", "writing", "writing", "training", "writing",
+    ],
+    "muon": [
+        "first instants", "before the first checkpoint", "writing", "first instants",
+        "before the first step", "training", "writing", "training",
+    ],
+    "postnorm": [
+        "before the first checkpoint", "writing", "training", "before the first step",
+        "before the first step", "writing", "training", "first instants",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def survivors(
+    place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[Victim], Path]]:
+    """For each recipe, the runs that were killed and the one that was not."""
+    folder = tmp_path_factory.mktemp("violence")
+
+    def one(name: str) -> tuple[list[Victim], Path]:
+        (place / f"{name}.toml").write_text(RECIPES[name] + COMMON)
+        victims: list[Victim] = []
+        planned = list(PLANS[name])
+        # A run that was too fast for its plan is followed by another, for what is left of it.
+        while planned:
+            victim = Victim(place, f"{name}.toml", folder / f"{name}-{len(victims)}", len(victims))
+            victims.append(victim)
+            victim.suffer(planned)
+            planned = planned[sum(victim.kills.values()) :]
+            assert len(victims) < 10, "runs finish without being killed"
+        calm = folder / f"{name}-calm"
+        process = start("train", f"{name}.toml", "--run", calm, cwd=place)
+        assert process.wait() == 0
+        return victims, calm
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(RECIPES, pool.map(one, RECIPES), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_killed_many_times_ends_as_one_that_was_not(
+    survivors: dict[str, tuple[list[Victim], Path]], name: str
+) -> None:
+    victims, calm = survivors[name]
+    validations = [row for row in lines(calm / "metrics.jsonl") if "val_loss" in row]
+    assert len(validations) > 3
+    assert len(lines(calm / "samples.jsonl")) > 3
+    if name == "muon":
+        epochs = next(r for r in reversed(lines(calm / "metrics.jsonl")) if "loss" in r)["epochs"]
+        assert epochs["prose-text"] > 10
+    for victim in victims:
+        assert_same_end(victim.run, calm)
+        assert checkpoints(victim.run) == checkpoints(calm)
+        assert len(events(victim.run, "finished")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_enough_kills_were_survived(
+    survivors: dict[str, tuple[list[Victim], Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    total: Counter[str] = Counter()
+    for victims, _ in survivors.values():
+        for victim in victims:
+            total += victim.kills
+    with capsys.disabled():
+        print(f"\n{sum(total.values())} kills survived: {dict(total)}")
+    assert sum(total.values()) >= KILLS
+    assert total["writing"] > 0
+    assert total["training"] > 0
+    assert total["before the first step"] > 1
