@@ -39,13 +39,17 @@ def environment() -> dict[str, str]:
 
 
 def start(
-    *arguments: str | Path, cwd: Path, stderr: int | Any = subprocess.DEVNULL, **more: Any
+    *arguments: str | Path,
+    cwd: Path,
+    stderr: int | Any = subprocess.DEVNULL,
+    threads: int = 1,
+    **more: Any,
 ) -> subprocess.Popen[bytes]:
     """The command line, in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "fromscratch", *map(str, arguments)],
         cwd=cwd,
-        env=environment(),
+        env=environment() | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.DEVNULL,
         stderr=stderr,
         **more,

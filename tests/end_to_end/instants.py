@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fromscratch.runs import assemble
+from fromscratch.runs import session
 
 
 def at(patch: pytest.MonkeyPatch, what: str, number: int, action: Callable[[], None]) -> None:
@@ -22,15 +22,15 @@ def at(patch: pytest.MonkeyPatch, what: str, number: int, action: Callable[[], N
             action()
 
     if what == "micro_batch":
-        objective = assemble.next_token_loss
+        objective = session.next_token_loss
 
         def loss(*a: Any) -> Any:
             count()
             return objective(*a)
 
-        patch.setattr(assemble, "next_token_loss", loss)
+        patch.setattr(session, "next_token_loss", loss)
     elif what == "evaluated":
-        evaluate = assemble.evaluate_loss
+        evaluate = session.evaluate_loss
 
         def evaluate_loss(*a: Any, should_stop: Callable[[], bool], **k: Any) -> Any:
             def asked() -> bool:
@@ -39,22 +39,22 @@ def at(patch: pytest.MonkeyPatch, what: str, number: int, action: Callable[[], N
 
             return evaluate(*a, should_stop=asked, **k)
 
-        patch.setattr(assemble, "evaluate_loss", evaluate_loss)
+        patch.setattr(session, "evaluate_loss", evaluate_loss)
     elif what == "piece":
-        write = assemble.continue_text
+        write = session.continue_text
 
         def continue_text(*a: Any, **k: Any) -> Iterator[str]:
             for piece in write(*a, **k):
                 count()
                 yield piece
 
-        patch.setattr(assemble, "continue_text", continue_text)
+        patch.setattr(session, "continue_text", continue_text)
     else:
         assert what == "row"
 
-        class Logged(assemble.JsonlTracker):
+        class Logged(session.JsonlTracker):
             def step(self, result: Any) -> None:
                 super().step(result)
                 count()
 
-        patch.setattr(assemble, "JsonlTracker", Logged)
+        patch.setattr(session, "JsonlTracker", Logged)

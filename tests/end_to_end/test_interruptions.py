@@ -35,7 +35,7 @@ def finished(run: Path) -> None:
     assert "finished 24 steps" in done.out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_in_the_middle_of_accumulation(at, run, reference, number):
     at("micro_batch", 4 * 9 + 3, send(number))  # the third of the four of step 10
     assert interrupted(run, number) == 9
@@ -115,9 +115,9 @@ def wait_for_more_rows(process: subprocess.Popen[bytes], run: Path) -> None:
 TWICE = """
 import os, signal, sys
 from fromscratch.cli.main import main
-from fromscratch.runs import assemble
+from fromscratch.runs import session
 
-objective, calls = assemble.next_token_loss, []
+objective, calls = session.next_token_loss, []
 
 def loss(*arguments):
     calls.append(1)
@@ -128,7 +128,7 @@ def loss(*arguments):
         print("still here")
     return objective(*arguments)
 
-assemble.next_token_loss = loss
+session.next_token_loss = loss
 main(["train", "recipe.toml", "--run", sys.argv[1]])
 """
 

@@ -9,13 +9,13 @@ import pytest
 from command import call, send
 from endings import assert_same_end, checkpoint, events, lines, rows
 
-from fromscratch.runs import assemble
+from fromscratch.runs import session
 
 
 def poison(patch: pytest.MonkeyPatch, steps: Callable[[int], bool], run: Any) -> None:
     """The objective gives NaN in one micro-batch of some steps, found by the data they have."""
-    objective = assemble.next_token_loss
-    train_step = assemble.Trainer._advance
+    objective = session.next_token_loss
+    train_step = session.Trainer._advance
     current = {"step": 0}
 
     def advance(self: Any) -> bool:
@@ -28,8 +28,8 @@ def poison(patch: pytest.MonkeyPatch, steps: Callable[[int], bool], run: Any) ->
         value = objective(model, batch)
         return value * math.nan if steps(current["step"]) and current["calls"] == 3 else value
 
-    patch.setattr(assemble.Trainer, "_advance", advance)
-    patch.setattr(assemble, "next_token_loss", loss)
+    patch.setattr(session.Trainer, "_advance", advance)
+    patch.setattr(session, "next_token_loss", loss)
 
 
 def test_bad_steps_are_skipped_logged_and_survived(run, monkeypatch):

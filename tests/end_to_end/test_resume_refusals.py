@@ -11,8 +11,9 @@ from filelock import FileLock
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import RunPaths
-from fromscratch.runs.assemble import new_run, open_run
-from fromscratch.runs.recipe import load_recipe
+from fromscratch.runs.assemble import new_run
+from fromscratch.runs.pick_up import open_run
+from fromscratch.runs.recipe_files import load_recipe
 
 SHORT = [
     "train.steps=3",

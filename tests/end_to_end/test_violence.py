@@ -1,5 +1,7 @@
 """Guarantee 1: a run that is killed at any instant ends as one that was not, bit for bit."""
 
+import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -190,3 +192,24 @@ def test_enough_kills_were_survived(
     assert total["writing"] > 0
     assert total["training"] > 0
     assert total["before the first step"] > 1
+
+
+@pytest.mark.slow
+def test_products_that_are_shared_by_threads_resume_bit_for_bit(place: Path, tmp_path: Path):
+    """The shape that `try` trains, on two threads: large enough for sums to be split."""
+    shape = [
+        "train", "try", "data.path=prose-text", "data.tokenizer=bpe:300", "data.val_fraction=0.15",
+        "model.vocab_size=300", "train.steps=16", "eval.every=4", "checkpoint.every=2",
+        "sample.every=0",
+    ]  # fmt: skip
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    victim = start(*shape, "--run", killed, cwd=place, threads=2)
+    metrics = killed / "metrics.jsonl"
+    while victim.poll() is None:
+        if metrics.exists() and metrics.read_text("utf-8").count('"loss"') >= 5:
+            victim.kill()
+        time.sleep(0.005)
+    assert victim.wait() == -signal.SIGKILL
+    assert start("resume", killed, cwd=place, threads=2).wait() == 0
+    assert start(*shape, "--run", calm, cwd=place, threads=2).wait() == 0
+    assert_same_end(killed, calm)

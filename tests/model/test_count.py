@@ -7,7 +7,7 @@ from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import count_parameters, parameter_shapes
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.groups import group_parameters
-from fromscratch.runs.recipe import load_recipe, shipped_recipes
+from fromscratch.runs.recipe_files import load_recipe, shipped_recipes
 
 
 def small(**options):

@@ -128,7 +128,7 @@ def test_times() -> None:
 def test_planning_every_recipe_imports_no_torch() -> None:
     program = """
 import json, sys
-from fromscratch.runs.recipe import load_recipe, shipped_recipes
+from fromscratch.runs.recipe_files import load_recipe, shipped_recipes
 from fromscratch.runs.planning import make_plan
 plans = {name: make_plan(load_recipe(name)).to_json() for name in shipped_recipes()}
 heavy = [m for m in ("torch", "numpy", "tokenizers", "transformers") if m in sys.modules]

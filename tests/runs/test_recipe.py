@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.runs.planning import make_plan, not_yet
-from fromscratch.runs.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.recipe_files import load_recipe, parse_recipe, shipped_recipes
 
 SHIPPED = shipped_recipes()
 

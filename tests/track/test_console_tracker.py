@@ -11,8 +11,8 @@ from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
 
 def steps(tracker: ConsoleTracker) -> None:
     tracker.step(StepResult(1, 8, 2.5, 1e-3, 0.5, False, 100.0, 0.1, 0.2, {"a": 0.25}))
-    tracker.validation(ValidationResult(1, 8, "validation", 2.25, 9.5, 1.8, 0.2, 0.1))
-    tracker.validation(ValidationResult(1, 8, "poems", 2.0, 7.4, 1.5, 0.2, 0.1))
+    tracker.validation(ValidationResult(1, 8, "validation", 2.25, 9.5, 1.8, 0.2, 0.1, 64))
+    tracker.validation(ValidationResult(1, 8, "poems", 2.0, 7.4, 1.5, 0.2, 0.1, 64))
     tracker.sample(SampleResult(1, "the ", "text [bold] of\nthe model", 0))
     tracker.event("checkpoint", 1, "step-00000001", {})
     tracker.event("checkpoint_corrupt", 1, "step-2 [x] was put aside", {})

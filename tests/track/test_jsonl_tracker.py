@@ -19,7 +19,7 @@ def step(number: int, loss: float = 1.5) -> StepResult:
 
 
 def validation(number: int, name: str = "validation") -> ValidationResult:
-    return ValidationResult(number, 8 * number, name, 1.25, 3.5, 1.8, 0.2, 0.1)
+    return ValidationResult(number, 8 * number, name, 1.25, 3.5, 1.8, 0.2, 0.1, 64)
 
 
 def sample(number: int) -> SampleResult:

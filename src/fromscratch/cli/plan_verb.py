@@ -23,7 +23,7 @@ def run(
     Example: fromscratch plan modern-124m train.micro_batch=8
     """
     from fromscratch.runs.planning import make_plan
-    from fromscratch.runs.recipe import load_recipe
+    from fromscratch.runs.recipe_files import load_recipe
 
     plan = make_plan(load_recipe(recipe, overrides or []))
     if as_json:

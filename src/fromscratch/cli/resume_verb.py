@@ -20,7 +20,7 @@ def run(
 
     Example: fromscratch resume runs/first
     """
-    from fromscratch.runs.assemble import open_run
+    from fromscratch.runs.pick_up import open_run
 
     with documents_progress() as progress:
         session = open_run(run_folder, overrides or [], report=progress)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fromscratch.cli.show import err, say
 
 if TYPE_CHECKING:
-    from fromscratch.runs.assemble import Session
+    from fromscratch.runs.session import Session
 
 
 def train_session(session: Session) -> bool:
@@ -21,7 +21,10 @@ def train_session(session: Session) -> bool:
 
     root = session.paths.root
     finished = session.train([ConsoleTracker(err, steps=session.config.steps)])
-    report = write_report(root)
+    try:
+        report = str(write_report(root))
+    except OSError as error:  # a full disk, say; the run itself is saved
+        report = f"not written ({error.strerror})"
     progress = session.state.progress
     if finished:
         say(f"finished {progress.step:,} steps; report: {report}")

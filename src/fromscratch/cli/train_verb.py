@@ -20,7 +20,7 @@ def run(
     Example: fromscratch train try train.steps=500 --run runs/first
     """
     from fromscratch.foundation.world import world_from_environment
-    from fromscratch.runs.recipe import load_recipe
+    from fromscratch.runs.recipe_files import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
     folder = run_folder or Path("runs") / resolved.name

@@ -31,12 +31,14 @@ class Validation:
         loss: Nats per token; None if it was not recorded or not finite.
         ppl: Perplexity.
         bpb: Bits per byte of text.
+        tokens: On how many held-out targets.
     """
 
     step: int
     loss: float | None
     ppl: float | None
     bpb: float | None
+    tokens: float | None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def headline_set(record: RunRecord) -> str | None:
 
 def validations_of(table: Table) -> tuple[Validation, ...]:
     """The rows of a validation set by ascending step."""
-    columns = [table.column(name) for name in ("val_loss", "val_ppl", "val_bpb")]
+    columns = [table.column(name) for name in ("val_loss", "val_ppl", "val_bpb", "val_tokens")]
     return tuple(
         Validation(int(step), *(float(v) if np.isfinite(v) else None for v in values))
         for step, *values in zip(table.step, *columns, strict=True)

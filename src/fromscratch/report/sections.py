@@ -61,7 +61,8 @@ def figures(facts: Facts) -> Html:
     last, best = facts.last, facts.best
     tiles = []
     if last is not None:
-        below = f"held-out text, step {count(last.step)}"
+        on = "held-out text" if last.tokens is None else f"{count(last.tokens)} held-out tokens"
+        below = f"on {on}, step {count(last.step)}"
         if best is not None and best.step != last.step and best.bpb is not None:
             below = f"best {significant(best.bpb)} at step {count(best.step)}"
         tiles += [
@@ -106,7 +107,7 @@ def yardsticks(rows: tuple[Yardstick, ...]) -> Html:
         tag("th", "Bits per byte", scope="col", class_="number"),
         tag("th", tag("span", "As a bar", class_="unseen"), scope="col"),
     )
-    note = "The same held-out text, packed or predicted by other means. Lower is better."
+    note = "All of the held-out text, packed or predicted by other means. Lower is better."
     return tag(
         "section",
         tag("h2", "Against yardsticks"),

@@ -23,9 +23,10 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import resolve_device
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
-from fromscratch.runs.assemble import Session
 from fromscratch.runs.opened_data import open_data, prepared_folder
-from fromscratch.runs.recipe import Recipe, SourceConfig, load_recipe
+from fromscratch.runs.recipe import Recipe, SourceConfig
+from fromscratch.runs.recipe_files import load_recipe
+from fromscratch.runs.session import Session
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.step import train_step
 
@@ -82,7 +83,8 @@ def plan_first_run(
     recipe = load_recipe("try", settings)
     step_seconds = measure_step(recipe)
     if not any(o.startswith("train.steps=") for o in overrides):
-        steps = max(10, round(60 * minutes / step_seconds))
+        # A multiple of ten, so that the last of ten validations is the end of the run.
+        steps = max(10, round(6 * minutes / step_seconds) * 10)
         settings += [
             f"train.steps={steps}",
             f"eval.every={max(1, steps // 10)}",
@@ -176,4 +178,3 @@ def judge_first_run(session: Session) -> FirstResult:
     )
     manifest = next(iter(data.manifests.values()))
     return FirstResult(rows, now.loss, manifest.total("documents", "val"), now.n_bytes)
-

@@ -1,8 +1,9 @@
 """A recipe's data, prepared on first use and opened.
 
 `data.path` may name prepared data or any source. A source is prepared once into
-`prepared/NAME-HASH/`, where the hash covers the source, its files' sizes and times, and all settings
-of the preparation: text that has changed is prepared anew, never used stale (R13).
+`prepared/NAME-HASH/`, where the hash covers the source, its files' sizes and times, and all
+settings of the preparation: text that has changed is prepared anew, never used stale (R13). A run
+keeps the prepared folder in its recipe, so it goes on with the data that it began with.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ class OpenedData:
         training: By sample number.
         validation: The pooled set first; with several sources, one for each besides.
         tokenizer: Of all the data.
-        manifests: Of the data folders, by source.
+        folders: The prepared data, by source.
+        manifests: Of these folders.
         windows_per_epoch: Of a single source; None for a mixture.
     """
 
     training: TrainingData
     validation: list[ValidationSet]
     tokenizer: Tokenizer
+    folders: dict[str, Path]
     manifests: dict[str, Manifest]
     windows_per_epoch: int | None
 
@@ -56,9 +59,7 @@ class OpenedData:
             "train_tokens": sum(m.total("tokens", "train") for m in all_of),
             "val_tokens": sum(m.total("tokens", "val") for m in all_of),
             "val_bytes": sum(m.total("bytes", "val") for m in all_of),
-            "documents": sum(
-                m.total("documents", s) for m in all_of for s in SPLITS
-            ),
+            "documents": sum(m.total("documents", s) for m in all_of for s in SPLITS),
             "tokenizer": self.tokenizer.name,
             "fingerprint": self.training.fingerprint,
         }
@@ -81,10 +82,7 @@ def open_data(
     Raises:
         UserError: The data cannot be had, or was made by another tokenizer than the recipe's.
     """
-    sources = data.source
-    if not sources:
-        assert data.path is not None
-        sources = [SourceConfig(name=name_for(data.path), path=data.path)]
+    sources = data.source or [_only_source(data, report)]
     folders = {source.name: prepared_folder(source, data, report) for source in sources}
     manifests = {name: load_manifest(folder) for name, folder in folders.items()}
     for name, manifest in manifests.items():
@@ -136,9 +134,19 @@ def open_data(
         training=training,
         validation=sets,
         tokenizer=tokenizer,
+        folders=folders,
         manifests=manifests,
         windows_per_epoch=len(training.sources[0].windows) if len(sources) == 1 else None,
     )
+
+
+def _only_source(data: DataConfig, report: Callable[[str, int], None]) -> SourceConfig:
+    """`data.path` as a source, called what its text was called when it was prepared."""
+    assert data.path is not None
+    origin = SourceConfig(name=name_for(data.path), path=data.path)
+    folder = prepared_folder(origin, data, report)
+    name = "+".join(source.name for source in load_manifest(folder).sources)
+    return SourceConfig(name=name, path=str(folder))
 
 
 def prepared_folder(

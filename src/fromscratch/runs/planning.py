@@ -94,14 +94,26 @@ def not_yet(recipe: Recipe) -> list[str]:
     paths = [data.path or "", *(source.path for source in data.source)]
     hub = next((p for p in paths if p.startswith("hf:")), None)
     findings = [
-        (hub is not None, f'"{hub}" comes from the Hugging Face hub, which cannot be read yet: '
-         "download it and give data.path=FILES"),
-        (recipe.optim.name == "adamw8bit", 'optim.name = "adamw8bit" is not there yet: '
-         "optim.name=adamw makes the same update with four times the state"),
-        (train.precision == "fp16", 'train.precision = "fp16" needs a loss scaler, which is not '
-         "there yet: without one it would diverge; use train.precision=bf16 or fp32"),
-        (bool(train.phase), "[[train.phase]] (another schedule within the run) is not there yet: "
-         "train.phase=[] runs the first phase alone"),
+        (
+            hub is not None,
+            f'"{hub}" comes from the Hugging Face hub, which cannot be read yet: '
+            "download it and give data.path=FILES",
+        ),
+        (
+            recipe.optim.name == "adamw8bit",
+            'optim.name = "adamw8bit" is not there yet: '
+            "optim.name=adamw makes the same update with four times the state",
+        ),
+        (
+            train.precision == "fp16",
+            'train.precision = "fp16" needs a loss scaler, which is not '
+            "there yet: without one it would diverge; use train.precision=bf16 or fp32",
+        ),
+        (
+            bool(train.phase),
+            "[[train.phase]] (another schedule within the run) is not there yet: "
+            "train.phase=[] runs the first phase alone",
+        ),
         (train.activation_checkpointing, "train.activation_checkpointing is not there yet"),
         (train.compile, "train.compile is not there yet"),
         (bool(data.stage), "[[data.stage]] (weights that change during the run) is not there yet"),

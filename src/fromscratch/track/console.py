@@ -50,7 +50,9 @@ class ConsoleTracker:
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=console,
             )
-            self._task = self._progress.add_task("train", total=steps, status="starting")
+            self._task = self._progress.add_task(
+                "train", total=steps, status="before the first step"
+            )
             self._progress.start()
 
     def step(self, result: StepResult) -> None:

@@ -41,7 +41,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """One evaluation during training; the row has DESIGN's names."""
+    """One evaluation during training, on `val_tokens` held-out targets of one set."""
 
     step: int
     tokens: int
@@ -51,6 +51,7 @@ class ValidationResult:
     val_bpb: float
     seconds: float
     eval_seconds: float
+    val_tokens: int
 
     def row(self) -> dict[str, Any]:
         """The line in metrics.jsonl."""

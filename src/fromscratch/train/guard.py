@@ -9,9 +9,16 @@ from types import FrameType
 
 from fromscratch.foundation.errors import UserError
 
+# SIGHUP is what closing the terminal sends; Windows has none.
+_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 class StopSignal:
-    """Turns SIGINT and SIGTERM into a request to save and end; a second Ctrl-C ends at once.
+    """Turns SIGINT, SIGTERM and SIGHUP into a request to save and end.
+
+    A second Ctrl-C ends at once. Under `nohup`, a closed terminal stays ignored.
 
     A context manager: the handlers before it are restored afterwards. Outside the main thread (a
     notebook's server, say) signals cannot be caught, and the request is never made.
@@ -23,7 +30,9 @@ class StopSignal:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
+            if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._before[number] = signal.signal(number, self._handle)
             except ValueError:  # not the main thread

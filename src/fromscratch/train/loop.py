@@ -67,12 +67,13 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One validation set's result: nats per token, perplexity, bits per byte."""
+    """One validation set's result: nats per token, perplexity, bits per byte, targets."""
 
     set: str
     loss: float
     perplexity: float
     bits_per_byte: float
+    n_targets: int
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,7 @@ class Trainer:
                 val_loss=evaluation.loss,
                 val_ppl=evaluation.perplexity,
                 val_bpb=evaluation.bits_per_byte,
+                val_tokens=evaluation.n_targets,
                 seconds=progress.seconds,
                 eval_seconds=eval_seconds,
             )

@@ -1,0 +1,189 @@
+"""Picking up a run where its newest intact checkpoint stands.
+
+What is checked before a step is made: nobody else trains the run, its checkpoints are not lost, its
+data and tokenizer are those it was trained with. What has changed on purpose is recorded with the
+step; what a kill left behind is cleared away and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from fromscratch.checkpoint.state import Progress
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import (
+    CHECKPOINT_MANIFEST,
+    CHECKPOINT_RECIPE,
+    RunPaths,
+    read_json_lines,
+    step_of_folder,
+    write_atomically,
+)
+from fromscratch.runs.assemble import acquire, build_session, check_supported
+from fromscratch.runs.opened_data import open_data
+from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.recipe_files import load_recipe
+from fromscratch.runs.session import Session, disk_error
+from fromscratch.track.jsonl import append_event
+
+
+def open_run(
+    root: Path, overrides: Sequence[str] = (), *, report: Callable[[str, int], None]
+) -> Session:
+    """Picks up a run where its newest intact checkpoint stands.
+
+    Args:
+        root: The run folder.
+        overrides: Deliberate changes of the recipe; recorded in events.jsonl.
+        report: As for `new_run`.
+
+    Raises:
+        UserError: Not a run, another process trains it, its data changed, or nothing is intact.
+    """
+    paths = RunPaths(root)
+    if not paths.recipe.is_file():
+        raise UserError(
+            f"{root} is not a run (it has no {paths.recipe.name}).",
+            fix="Start one with `fromscratch train RECIPE --run RUN`.",
+        )
+    if (root / CHECKPOINT_MANIFEST).is_file():
+        raise UserError(
+            f"{root} is a checkpoint, not a run.", fix="Resume the run that it belongs to."
+        )
+    lock = FileLock(paths.lock)
+    acquire(lock, paths)
+    try:
+        return _pick_up(paths, lock, overrides, report)
+    except OSError as error:
+        lock.release()
+        raise disk_error(paths, error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _pick_up(
+    paths: RunPaths,
+    lock: FileLock,
+    overrides: Sequence[str],
+    report: Callable[[str, int], None],
+) -> Session:
+    """`open_run` once the run is ours."""
+    before = load_recipe(str(paths.recipe))
+    recipe = load_recipe(str(paths.recipe), overrides)
+    check_supported(recipe)
+    data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
+    session = build_session(recipe, paths, data, lock)
+    now = session.state.progress
+
+    def note(name: str, message: str, step: int) -> None:
+        # On disk at once: a kill before training starts must not make it forgotten.
+        append_event(paths, name, step, message, {})
+        session.notes.append((name, message))
+
+    def on_corrupt(folder: Path, problem: str) -> None:
+        message = f"{folder.name} was put aside: {problem}; using the one before"
+        note("checkpoint_corrupt", message, step_of_folder(folder.name) or 0)
+
+    store = session.store()
+    unfinished = store.discard_unfinished()
+    checkpoint = store.newest_valid(on_corrupt)
+    if checkpoint is None:
+        _refuse_lost(paths)
+        note("no_checkpoint", "killed before its first checkpoint: starting at step 0", 0)
+    else:
+        before = load_recipe(str(checkpoint / CHECKPOINT_RECIPE))
+        session.state.read(checkpoint)
+        session.resumed_from = checkpoint
+        _check_same(session.state.progress, now, recipe, before)
+    progress = session.state.progress
+    for name in unfinished:
+        note("unfinished_removed", f"{name} was being written when the run was killed", now.step)
+    if progress.threads != now.threads:
+        note(
+            "threads_changed", "another number of CPU threads: the last bits differ", progress.step
+        )
+    if progress.versions != now.versions:
+        changed = _differences(progress.versions, now.versions)
+        note("versions_changed", f"{changed}: the last bits may differ", progress.step)
+    # Against what the checkpoint was trained with: that is what the steps from here on differ from,
+    # whether an override, an earlier one or an edit of the file says so (R37).
+    if changed := _differences(_flat(before), _flat(recipe)):
+        write_atomically(paths.recipe, recipe.to_toml())
+        note("recipe_changed", changed, progress.step)
+    was, will_be = _learning_rates(before, recipe, progress.step, session)
+    if will_be > 1.5 * was:
+        note(
+            "learning_rate_rises",
+            f"from {was:.3g} to {will_be:.3g}: the schedule was stretched over what had decayed",
+            progress.step,
+        )
+    if progress.data_fingerprint != now.data_fingerprint:
+        note("data_changed", "other training data from here on", progress.step)
+    for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "versions"):
+        setattr(progress, field, getattr(now, field))
+    return session
+
+
+def _learning_rates(
+    before: Recipe, recipe: Recipe, step: int, session: Session
+) -> tuple[float, float]:
+    """The learning rate of the last step that was made, and of the one that comes."""
+    steps_before = before.steps(windows_per_epoch=session.data.windows_per_epoch)
+    if step == 0 or steps_before is None:
+        return recipe.optim.lr, recipe.optim.lr
+    was = before.optim.lr * before.lr_schedule(steps_before).at(step)
+    return was, recipe.optim.lr * session.config.schedule.at(step + 1)
+
+
+def _refuse_lost(paths: RunPaths) -> None:
+    """A run whose rows say that it was trained has had checkpoints, from before its first step."""
+    rows = read_json_lines(paths.metrics)
+    trained = max((int(row["step"]) for row in rows if "loss" in row), default=0)
+    if trained:
+        raise UserError(
+            f"{paths.root} was trained up to step {trained:,}, but its checkpoints are gone.",
+            fix=f"Put them back into {paths.checkpoints}, or start a new run; nothing is trained "
+            "from scratch in silence.",
+        )
+
+
+def _flat(recipe: Recipe) -> dict[str, object]:
+    """A recipe's settings by dotted key."""
+    out: dict[str, object] = {}
+    for table, values in recipe.model_dump().items():
+        if isinstance(values, dict):
+            out |= {f"{table}.{key}": value for key, value in values.items()}
+        else:
+            out[table] = values
+    return out
+
+
+def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """What changed, as `key=new (was old)`."""
+    keys = dict.fromkeys((*before, *now))
+    return ", ".join(
+        f"{key}={now.get(key)} (was {before.get(key)})"
+        for key in keys
+        if before.get(key) != now.get(key)
+    )
+
+
+def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) -> None:
+    """Refuses to go on with other data or another tokenizer than the checkpoint's."""
+    if saved.tokenizer_fingerprint != now.tokenizer_fingerprint:
+        raise UserError(
+            "The data was prepared with another tokenizer than the one this run was trained with.",
+            fix="Prepare it with the run's own: --tokenizer RUN/checkpoints/latest.",
+        )
+    decides = {"path", "source", "val_fraction", "documents", "seed"}
+    on_purpose = recipe.data.model_dump(include=decides) != before.data.model_dump(include=decides)
+    if saved.data_fingerprint != now.data_fingerprint and not on_purpose:
+        raise UserError(
+            f"The training data is not what this run was trained on (fingerprint "
+            f"{now.data_fingerprint[:12]} instead of {saved.data_fingerprint[:12]}).",
+            fix="Restore it, or say so on purpose with an override of data.path or data.source.",
+        )

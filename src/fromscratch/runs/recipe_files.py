@@ -1,0 +1,164 @@
+"""Recipes from files and command lines.
+
+`load_recipe` finds a recipe by name or path, applies overrides of the form `model.n_layer=6`, and
+refuses unknown keys with the closest known one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from fromscratch.foundation.errors import UserError, did_you_mean
+from fromscratch.runs.recipe import Recipe
+from fromscratch.tokenizer.names import vocab_size_of
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes in this package."""
+    folder = resources.files("fromscratch.runs") / "recipes"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies overrides.
+
+    Args:
+        name_or_path: The name of a shipped recipe, or a TOML file.
+        overrides: `dotted.key=value`, values as in TOML; a bare word is a string.
+
+    Raises:
+        UserError: No such recipe, an unknown key, a value that cannot be.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".toml" or path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+        name = path.stem
+    else:
+        name = name_or_path
+        if name not in shipped_recipes():
+            raise UserError(
+                f'There is no recipe "{name}".{did_you_mean(name, shipped_recipes())}',
+                fix=f"Shipped: {', '.join(shipped_recipes())}; or give a path to a .toml file.",
+            )
+        text = (resources.files("fromscratch.runs") / "recipes" / f"{name}.toml").read_text("utf-8")
+    return parse_recipe(text, name=name, overrides=overrides)
+
+
+def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """`load_recipe` for TOML text; `name` stands in where the text has none.
+
+    Raises:
+        UserError: As `load_recipe`.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"The recipe {name} is not valid TOML: {error}.") from None
+    values.setdefault("name", name)
+    for override in overrides:
+        _apply(values, override)
+    return recipe_from(values)
+
+
+def recipe_from(values: dict[str, Any]) -> Recipe:
+    """Checks a recipe given as nested tables.
+
+    Raises:
+        UserError: An unknown key, a value that cannot be.
+    """
+    _refuse_unknown_keys(values, Recipe, prefix="")
+    model = values.get("model")
+    if isinstance(model, dict) and not model.get("vocab_size"):
+        tokenizer = values.get("data", {}).get("tokenizer", "gpt2")
+        implied = vocab_size_of(tokenizer) if isinstance(tokenizer, str) else None
+        if implied is not None:
+            values = values | {"model": model | {"vocab_size": implied}}
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise UserError(_first_problem(error)) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(
+            f'"{override}" is not an override.', fix="Write key=value, e.g. optim.lr=6e-4."
+        )
+    table = values
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UserError(f'"{key}": {parent} is not a table with keys.')
+    if key.startswith("train.") and last in ("steps", "tokens", "epochs"):
+        for other in ("steps", "tokens", "epochs"):
+            table.pop(other, None)  # saying one replaces what the recipe says
+    table[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """A TOML value; a number may have underscores or be 1e6; anything else is a string."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _refuse_unknown_keys(values: dict[str, Any], model: type[BaseModel], *, prefix: str) -> None:
+    known = model.model_fields
+    for key, value in values.items():
+        if key not in known:
+            hint = did_you_mean(key, known, prefix=prefix)
+            if not hint:  # the right key of the wrong table is the likeliest other mistake
+                elsewhere = [p for p in _all_keys(Recipe, "") if p.rpartition(".")[2] == key]
+                hint = f' Did you mean "{elsewhere[0]}"?' if elsewhere else ""
+            raise UserError(f'There is no setting "{prefix}{key}".{hint}')
+        table, many = _table_of(known[key].annotation)
+        if table is not None and many and isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    _refuse_unknown_keys(item, table, prefix=f"{prefix}{key}.")
+        elif table is not None and isinstance(value, dict):
+            _refuse_unknown_keys(value, table, prefix=f"{prefix}{key}.")
+
+
+def _table_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The table that a field holds, if any, and whether it holds a list of them."""
+    if get_origin(annotation) is list:
+        return _table_of(get_args(annotation)[0])[0], True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    return None, False
+
+
+def _all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for key, info in model.model_fields.items():
+        table, _ = _table_of(info.annotation)
+        if table is None:
+            yield f"{prefix}{key}"
+        else:
+            yield from _all_keys(table, f"{prefix}{key}.")
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first of pydantic's findings as a sentence."""
+    first = error.errors()[0]
+    if isinstance(inner := first.get("ctx", {}).get("error"), UserError):
+        return str(inner)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f'The recipe lacks "{key}".'
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key} = {first['input']!r}: {message}."

@@ -1,0 +1,221 @@
+"""A run that is ready to train, and what it does on schedule."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from fromscratch import __version__
+from fromscratch.checkpoint.state import TrainState
+from fromscratch.checkpoint.store import CheckpointStore
+from fromscratch.data.batches import ValidationSet
+from fromscratch.evaluate.loss import evaluate_loss, sum_totals
+from fromscratch.foundation.errors import Interrupted, UserError
+from fromscratch.foundation.files import (
+    RunPaths,
+)
+from fromscratch.generate.engine import continue_text
+from fromscratch.generate.sampling import SamplingOptions
+from fromscratch.model.count import count_parameters
+from fromscratch.model.gpt import GPT
+from fromscratch.runs.opened_data import POOLED, OpenedData
+from fromscratch.runs.recipe import Recipe, SampleConfig
+from fromscratch.tokenizer.tokenizer import Tokenizer
+from fromscratch.track.jsonl import JsonlTracker, append_event
+from fromscratch.track.tracker import Tracker, Trackers
+from fromscratch.train.guard import StopSignal
+from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
+from fromscratch.train.objectives import next_token_loss
+
+
+@dataclass
+class Session:
+    """A run that is ready to train, from wherever it stands.
+
+    Attributes:
+        recipe: Resolved.
+        paths: The run folder.
+        data: What is trained and validated on.
+        state: Weights, optimiser, progress.
+        config: The loop's numbers.
+        notes: What the person should know before it starts.
+    """
+
+    recipe: Recipe
+    paths: RunPaths
+    data: OpenedData
+    state: TrainState
+    config: LoopConfig
+    notes: list[tuple[str, str]]
+    resumed_from: Path | None
+    lock: FileLock
+
+    def train(self, listeners: Sequence[Tracker] = ()) -> bool:
+        """Trains to the end, or until a stop is asked for.
+
+        Args:
+            listeners: Trackers besides the run's own files.
+
+        Returns:
+            Whether the last step was reached.
+        """
+        progress = self.state.progress
+        resumed = self.resumed_from is not None
+        tracker = Trackers(list(listeners))
+        try:
+            with StopSignal() as stop:
+                for name, message in self.notes:
+                    tracker.event(name, progress.step, message, {})  # the files have them already
+                files = JsonlTracker(
+                    self.paths,
+                    resumed_step=progress.step if resumed else None,
+                    duties_done=progress.duties_done,
+                )
+                tracker = Trackers([files, *listeners])
+                if resumed:
+                    tracker.event("resumed", progress.step, f"from {self.resumed_from}", {})
+                tracker.event("started", progress.step, self.recipe.name, self._describe())
+                return Trainer(
+                    self.state,
+                    self.data.training,
+                    next_token_loss,
+                    _Duties(self),
+                    self.config,
+                    self.store(),
+                    tracker,
+                    stop,
+                    autocast=autocast_of(self.recipe, self.state.model.device),
+                ).run()
+        except Exception as error:
+            what = (
+                error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
+            tracker.event("failed", self.state.progress.step, what, {})
+            if isinstance(error, OSError):
+                raise disk_error(self.paths, error) from error
+            raise
+        finally:
+            tracker.close()
+            self.lock.release()
+
+    def note(self, name: str, message: str, **details: object) -> None:
+        """Adds an event to the run after a training session has ended."""
+        append_event(self.paths, name, self.state.progress.step, message, details)
+
+    def store(self) -> CheckpointStore:
+        checkpoint = self.recipe.checkpoint
+        return CheckpointStore(
+            self.paths.checkpoints,
+            keep_last=checkpoint.keep_last,
+            keep_best=checkpoint.keep_best,
+        )
+
+    def _describe(self) -> dict[str, object]:
+        counts = count_parameters(self.recipe.model)
+        model = self.state.model
+        return {
+            "parameters": {
+                "total": sum(p.numel() for p in model.parameters()),
+                "non_embedding": counts.non_embedding,
+            },
+            "device": _device_name(model.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "data": self.data.describe(),
+            "steps": self.config.steps,
+            "recipe_hash": self.recipe.hash,
+        }
+
+
+class _Duties:
+    """Validation and samples of a run, on its uncompiled model."""
+
+    def __init__(self, session: Session) -> None:
+        self.model: GPT = session.state.model
+        self.tokenizer: Tokenizer = session.data.tokenizer
+        self.sets: list[ValidationSet] = session.data.validation
+        self.batch_size = session.recipe.train.micro_batch
+        self.config: SampleConfig = session.recipe.sample
+
+    def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
+        """Evaluates on every validation set."""
+        totals = {
+            data.name: evaluate_loss(
+                self.model, data, batch_size=self.batch_size, should_stop=should_stop
+            )
+            for data in self.sets
+        }
+        if len(totals) > 1:
+            totals = {POOLED: sum_totals(totals.values())} | totals
+        return [
+            Evaluation(name, t.loss, t.perplexity, t.bits_per_byte, t.n_targets)
+            for name, t in totals.items()
+        ]
+
+    def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
+        """Continues the recipe's prompts."""
+        config = self.config
+        samples = []
+        for number, prompt in enumerate(config.prompts):
+            seed = config.seed + number
+            options = SamplingOptions(config.temperature, config.top_k, seed=seed)
+            pieces = []
+            for piece in continue_text(
+                self.model,
+                self.tokenizer,
+                prompt,
+                max_new_tokens=config.max_new_tokens,
+                options=options,
+            ):
+                if should_stop():
+                    raise Interrupted
+                pieces.append(piece)
+            samples.append(Sample(prompt, "".join(pieces), seed))
+        return samples
+
+
+def disk_error(paths: RunPaths, error: OSError) -> UserError:
+    """What a person can do about a disk that refuses."""
+    return UserError(
+        f"{paths.root} cannot go on: {error}.",
+        fix=f"Mend that (is the disk full?), then: fromscratch resume {paths.root}",
+    )
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> str:
+    """`fp32`, `tf32` or `bf16`: as the recipe says, else the best that the device has."""
+    wanted = recipe.train.precision
+    if wanted == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if bf16 else "fp32"
+    return wanted
+
+
+def autocast_of(
+    recipe: Recipe, device: torch.device
+) -> Callable[[], AbstractContextManager[object]]:
+    """The context of the forward pass in the precision of the run."""
+    if precision_of(recipe, device) != "bf16":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def versions() -> dict[str, str]:
+    """Of what computes: they are kept with a run."""
+    return {
+        "fromscratch": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
