@@ -79,6 +79,10 @@ MISTAKES = {
     "report of what is no run": (["report", "text"], ["text is not a run"]),
     "not a checkpoint": (["generate", "text", "hi"], ["not a checkpoint", "config.json"]),
     "no such model": (["generate", "runs/nowhere", "hi"], ["does not exist", "Hugging Face"]),
+    "a sequence longer than the context": (
+        ["generate", "run", "hello", "--max-new-tokens", "28", "--no-slide"],
+        ["5 tokens of prompt and 28 new ones", "context of 32", "fewer new tokens"],
+    ),
     "a negative temperature": (
         ["generate", "run", "hi", "--temperature", "-1"],
         ["temperature", "0 is greedy"],

@@ -19,6 +19,9 @@ def run(
     top_k: int = typer.Option(50, help="Draw from the k likeliest tokens; 0 from all."),
     top_p: float = typer.Option(1.0, help="Draw from the likeliest tokens with this probability."),
     seed: int = typer.Option(0, help="Of the draws."),
+    slide: bool = typer.Option(
+        True, help="Past the model's context, go on with the newer half of the text; or refuse."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
 ) -> None:
     """Continues a prompt with a trained model.
@@ -31,7 +34,7 @@ def run(
 
     options = SamplingOptions(temperature, top_k, top_p, seed)
     bundle = load_bundle(model)
-    pieces = generate(bundle, prompt, max_new_tokens=max_new_tokens, options=options)
+    pieces = generate(bundle, prompt, max_new_tokens=max_new_tokens, options=options, slide=slide)
     begin = time.perf_counter()
     if as_json:
         content = {

@@ -82,7 +82,10 @@ def run(
 
 def _print_yardsticks(result: FirstResult) -> None:
     rows = [[y.name, f"{y.bpb:.3f}"] for y in result.yardsticks]
-    say(f"   bits per byte of {result.documents} held-out documents ({size(result.bytes)}):")
+    say(
+        f"   bits per byte of all {result.documents} held-out documents ({size(result.bytes)}; "
+        "while training, a fixed part of them)"
+    )
     table(["   ", "bits/byte"], [["   " + name, value] for name, value in rows])
 
 

@@ -25,6 +25,8 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     DATA_INCOMPLETE,
     DATA_MANIFEST,
+    DATA_TOKENIZER,
+    DATA_TOKENIZER_CONFIG,
     documents_file,
     fsync_file,
     fsync_folder,
@@ -145,7 +147,8 @@ def prepare(
         _check_split(manifest, options)
     except UserError:  # the text is what it is: running it again would not help
         _remove_older_data(folder)
-        (folder / DATA_INCOMPLETE).unlink()
+        for name in (DATA_TOKENIZER, DATA_TOKENIZER_CONFIG, DATA_INCOMPLETE):
+            (folder / name).unlink()
         raise
     fsync_folder(folder)
     manifest.save(folder)

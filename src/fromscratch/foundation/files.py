@@ -23,6 +23,7 @@ from fromscratch.foundation.errors import UserError
 # --- names inside DATA/ ---------------------------------------------------------------------------
 DATA_MANIFEST = "manifest.json"
 DATA_TOKENIZER = "tokenizer.json"
+DATA_TOKENIZER_CONFIG = "tokenizer_config.json"
 DATA_INCOMPLETE = "INCOMPLETE"
 
 # --- names inside RUN/ ----------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def generate_ids(
     max_new_tokens: int,
     options: SamplingOptions,
     stop_ids: Sequence[int] = (),
+    slide: bool = True,
 ) -> Iterator[int]:
     """Yields token ids that continue the prompt, one by one.
 
@@ -45,9 +46,10 @@ def generate_ids(
         max_new_tokens: How many ids to yield at most.
         options: How to choose them.
         stop_ids: Ids that end the text; they are not yielded.
+        slide: Let the window slide past the context; else a longer sequence is refused.
 
     Raises:
-        UserError: An empty prompt, or an id outside the vocabulary.
+        UserError: An empty prompt, an id outside the vocabulary, or too long a sequence.
     """
     if not prompt:
         raise UserError("Generation needs at least one token to start from.")
@@ -55,6 +57,12 @@ def generate_ids(
         raise UserError(
             f"The prompt has a token id outside the model's vocabulary of "
             f"{model.config.vocab_size}: it was made by another tokenizer."
+        )
+    if not slide and len(prompt) + max_new_tokens > model.config.context:
+        raise UserError(
+            f"{len(prompt)} tokens of prompt and {max_new_tokens} new ones are a sequence longer "
+            f"than the model's context of {model.config.context}.",
+            fix="Ask for fewer new tokens, shorten the prompt, or let the window slide.",
         )
     was_training = model.training
     model.eval()
@@ -88,6 +96,7 @@ def continue_text(
     *,
     max_new_tokens: int,
     options: SamplingOptions,
+    slide: bool = True,
 ) -> Iterator[str]:
     """Yields the text that continues `prompt`, in whole characters, up to end-of-text.
 
@@ -100,12 +109,18 @@ def continue_text(
         max_new_tokens=max_new_tokens,
         options=options,
         stop_ids=(tokenizer.eot_id,),
+        slide=slide,
     )
     return tokenizer.decode_stream(new)
 
 
 def generate(
-    bundle: ModelBundle, prompt: str, *, max_new_tokens: int, options: SamplingOptions
+    bundle: ModelBundle,
+    prompt: str,
+    *,
+    max_new_tokens: int,
+    options: SamplingOptions,
+    slide: bool = True,
 ) -> Iterator[str]:
     """`continue_text` for a model that was loaded from a folder."""
     return continue_text(
@@ -114,4 +129,5 @@ def generate(
         prompt,
         max_new_tokens=max_new_tokens,
         options=options,
+        slide=slide,
     )
