@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from fromscratch.data.shards import Shard, TokenStream
 from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
 from fromscratch.tokenizer.build import gpt2_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
+
+# Matrices this small gain nothing from more threads, and waiting for busy cores costs much. What
+# several threads do to a resume is tested by processes of their own (end_to_end/test_violence.py).
+torch.set_num_threads(1)
 
 # How long an example takes says nothing here: the first one imports, and the machine is shared.
 settings.register_profile(

@@ -100,15 +100,6 @@ def saved(tmp_path):
     return save
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small gain nothing from more, and waiting for busy cores costs much."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # --- theirs, read by us ---------------------------------------------------------------------------
 
 GPT2_SHAPE = {

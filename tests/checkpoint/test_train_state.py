@@ -1,7 +1,5 @@
 """A state that is written and read again is the same to the last bit."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -14,16 +12,6 @@ from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.optim.config import OptimConfig
 from fromscratch.tokenizer.build import bytes_tokenizer
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny products are slower on several threads, and much slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 SHAPES = {
     "gpt2, padded and tied": {"family": "gpt2", "padded_vocab": 272},

@@ -3,11 +3,10 @@
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 # What the tests of this folder share lies beside them, and pytest puts no folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -64,14 +63,6 @@ keep_last = 2
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two kinds of text, each as text and prepared with the bytes tokenizer, and a recipe."""
@@ -94,11 +85,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def reference(place: Path) -> Path:
     """The run of RECIPE that nothing ever happened to."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     with contextlib.chdir(place):
         done = call("train", "recipe.toml", "--run", "reference")
-    torch.set_num_threads(before)
     assert done.code == 0, done.err
     return place / "reference"
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.show import count, duration, say, size, table
+from fromscratch.cli.show import say, size, table
+from fromscratch.report.numerals import duration
 
 if TYPE_CHECKING:
     from fromscratch.runs.planning import Plan
@@ -71,7 +72,7 @@ def _print(plan: Plan) -> None:
     memory = plan.memory
     say()
     table(
-        ["memory of a step (estimate)", ""],
+        [f"memory of a step in {plan.memory_precision} (estimate)", ""],
         [
             ["weights", size(memory.weights)],
             ["gradients", size(memory.gradients)],
@@ -94,8 +95,8 @@ def _print(plan: Plan) -> None:
                 for d in plan.devices
             ],
         )
-    for sentence in plan.not_yet:
-        say()
-        say(f"not in this release: {sentence}")
     say()
-    say(f"{count(plan.parameters.total)} parameters; start with: fromscratch train {plan.recipe}")
+    for sentence in plan.not_yet:
+        say(f"not in this release: {sentence}")
+    if not plan.not_yet:
+        say(f"start with: fromscratch train {plan.recipe}")

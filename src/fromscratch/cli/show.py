@@ -6,7 +6,6 @@ words come out plain.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -65,36 +64,12 @@ def documents_progress() -> Iterator[Callable[[str, int], None]]:
         yield report
 
 
-def count(number: float) -> str:
-    """A large number as people say it: 124.4M, 3.28B."""
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.3g}"
-
-
 def size(n_bytes: float) -> str:
     """Bytes as people say them, in powers of 1000 as disks are sold."""
     for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if n_bytes >= limit:
             return f"{n_bytes / limit:.3g} {unit}"
     return f"{n_bytes:.0f} B"
-
-
-def duration(seconds: float) -> str:
-    """Time as people say it: 45 s, 2 min 03 s, 5 h 12 min, 3.2 days."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    if seconds < 48 * 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
-    return f"{seconds / 86400:.1f} days"
-
-
-def is_interactive() -> bool:
-    """Whether a person watches: standard error is a terminal."""
-    return bool(err.is_terminal and sys.stderr.isatty())
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from fromscratch.cli.session import train_session
-from fromscratch.cli.show import documents_progress, duration, out, say, size, table
+from fromscratch.cli.show import documents_progress, out, say, size, table
+from fromscratch.report.numerals import duration
 
 if TYPE_CHECKING:
     from fromscratch.runs.first_run import FirstResult

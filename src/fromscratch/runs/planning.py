@@ -28,6 +28,7 @@ class Plan:
         checkpoint_bytes: Of one checkpoint.
         checkpoints_disk_bytes: Of all that are kept at once, and the one being written.
         memory: Estimate for the recipe's micro-batch.
+        memory_precision: The precision that it is for; `auto` counts as bf16, as on a GPU.
         devices: Duration on known accelerators.
         not_yet: What of the recipe this release cannot do, each as a sentence.
     """
@@ -43,6 +44,7 @@ class Plan:
     checkpoint_bytes: int
     checkpoints_disk_bytes: int
     memory: StepMemory
+    memory_precision: str
     devices: list[DeviceTime]
     not_yet: list[str]
 
@@ -59,6 +61,8 @@ def make_plan(recipe: Recipe) -> Plan:
     steps = recipe.steps()
     total_tokens = None if steps is None else steps * recipe.train.tokens_per_step
     flops = flops_per_token(recipe.model)
+    # What `auto` becomes on a GPU: that is where memory is short.
+    precision = {"auto": "bf16"}.get(recipe.train.precision, recipe.train.precision)
     total_flops = None if total_tokens is None else float(flops) * total_tokens
     return Plan(
         recipe=recipe.name,
@@ -75,8 +79,9 @@ def make_plan(recipe: Recipe) -> Plan:
             recipe.model,
             recipe.optim,
             micro_batch=recipe.train.micro_batch,
-            half=recipe.train.precision in ("bf16", "fp16"),
+            half=precision in ("bf16", "fp16"),
         ),
+        memory_precision=precision,
         devices=[] if total_flops is None else times(total_flops),
         not_yet=not_yet(recipe),
     )
