@@ -14,7 +14,10 @@ MISTAKES = {
     "unknown key": (["plan", "try", "optim.lrr=1"], ["optim.lrr", 'Did you mean "optim.lr"?']),
     "key without its table": (["plan", "try", "lr=1"], ['Did you mean "optim.lr"?']),
     "not an override": (["plan", "try", "fast"], ["fast", "key=value"]),
-    "value of the wrong type": (["plan", "try", "train.steps=many"], ["train.steps", "integer"]),
+    "value of the wrong type": (
+        ["plan", "try", "train.steps=many"],
+        ["train.steps", "whole number"],
+    ),
     "value out of range": (["plan", "try", "model.dropout=1.5"], ["model.dropout", "less than 1"]),
     "heads that do not divide": (
         ["plan", "try", "model.d_model=128", "model.n_head=6"],
@@ -85,7 +88,7 @@ MISTAKES = {
     ),
     "a negative temperature": (
         ["generate", "run", "hi", "--temperature", "-1"],
-        ["temperature", "0 is greedy"],
+        ["temperature", "from 0 (greedy) up"],
     ),
     "prepare of nothing": (["prepare", "nowhere", "--out", "x"], ["nowhere does not exist"]),
     "prepare of binary files": (
@@ -113,6 +116,17 @@ MISTAKES = {
         ["at least 257", "bpe:4096"],
     ),
     "try of an empty folder": (["try", "--data", "empty"], ["no text in empty"]),
+    "try of a path without --data": (["try", "text"], ["text is a path", "--data PATH"]),
+    "try of too short a text": (["try", "--data", "tiny.toml"], ["too short", "Give more"]),
+    "try over a run that exists": (["try", "--run", "run"], ["already exists"]),
+    "minutes that are no number": (["try", "--minutes", "nan"], ["--minutes nan"]),
+    "a seed beyond reason": (["generate", "run", "--seed", "9" * 20], ["seed 999", "2**63"]),
+    "a table without a key": (["plan", "try", "optim=3"], ["optim is a table", "optim.name"]),
+    "a number with a unit": (["plan", "try", "train.steps=10k"], ["10k", "10_000"]),
+    "a step beyond reason": (
+        ["train", "tiny.toml", "train.tokens_per_step=3_200_000_000", "--run", "new"],
+        ["tokens_per_step = 3,200,000,000", "times in one step"],
+    ),
     "try for no time": (["try", "--minutes", "0"], ["--minutes 0"]),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
 }

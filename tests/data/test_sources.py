@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fromscratch.data.documents import Document, split_of
+from fromscratch.data.documents import Document, fitting_val_fraction, split_of
 from fromscratch.data.sources import (
     EMBEDDED,
     Source,
@@ -217,3 +217,15 @@ class TestEmbedded:
         assert files == sorted(files)
         assert sum(len(d.text) for d in documents) > 5_000_000
         assert documents == list(Source("stdlib", EMBEDDED).documents(SourceReport()))
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=40, unique=True), st.integers(0, 5))
+def test_the_default_share_holds_something_out_and_leaves_something(texts: list[str], seed: int):
+    fraction = fitting_val_fraction(texts, least=0.01, seed=seed)
+    assert fraction is not None
+    sides = [split_of(text, val_fraction=fraction, seed=seed) for text in texts]
+    assert 1 <= sides.count("val") < len(texts)
+
+
+def test_one_text_however_often_cannot_be_parted():
+    assert fitting_val_fraction(["same"] * 9, least=0.01, seed=0) is None

@@ -1,5 +1,6 @@
 """Every shipped recipe really trains, at a tiny width, with what it needs later left out."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,16 @@ def test_changed_text_is_prepared_anew_and_never_used_stale(text: Path, tmp_path
     assert second.data.training.fingerprint != first.data.training.fingerprint
     again = open_run(Path("one"), report=silent)  # goes on with the data that it began with
     assert again.data.training.fingerprint == first.data.training.fingerprint
+
+
+def test_a_run_resumes_from_any_folder(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe = load_recipe("try", [*TINY, f"data.path={os.path.relpath(text)}"])
+    assert new_run(recipe, Path("run"), report=silent).train()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    session = open_run(Path("../run"), ["train.steps=20"], report=silent)
+    assert session.train()
+    events = [e["event"] for e in read_json_lines(session.paths.events)]
+    assert "learning_rate_rises" in events, "a schedule that had decayed was stretched"
+    assert not list(elsewhere.iterdir())

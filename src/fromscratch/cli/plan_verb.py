@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,10 +31,19 @@ def run(
     if as_json:
         typer.echo(json.dumps(plan.to_json(), indent=2))
     else:
-        _print(plan)
+        _print(plan, recipe, overrides or [])
 
 
-def _print(plan: Plan) -> None:
+def _verdict(plan: Plan, memory_bytes: int) -> str:
+    """Whether a step fits into a card's memory, of which the driver keeps some for itself."""
+    memory, usable = plan.memory, 0.92 * memory_bytes
+    if memory.total < usable:
+        return "yes"
+    per_micro_batch = memory.activations + memory.logits
+    return "smaller micro_batch" if memory.total - per_micro_batch < usable else "no"
+
+
+def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
     from fromscratch.plan.compute import ASSUMED_MFU
 
     parameters = plan.parameters
@@ -90,7 +100,7 @@ def _print(plan: Plan) -> None:
                 [
                     d.name,
                     duration(d.hours * 3600),
-                    "yes" if memory.total < 0.92 * d.memory_bytes else "smaller micro_batch",
+                    _verdict(plan, d.memory_bytes),
                 ]
                 for d in plan.devices
             ],
@@ -99,4 +109,5 @@ def _print(plan: Plan) -> None:
     for sentence in plan.not_yet:
         say(f"not in this release: {sentence}")
     if not plan.not_yet:
-        say(f"start with: fromscratch train {plan.recipe}")
+        typed = " ".join(shlex.quote(word) for word in (recipe, *overrides))
+        say(f"start with: fromscratch train {typed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from enum import Enum
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def run(
     tokenizer: str = typer.Option(
         "gpt2", help="gpt2, bytes, chars, bpe:N (trained on this text), or a tokenizer's path."
     ),
-    val_fraction: float = typer.Option(0.01, help="Share of documents held out."),
+    val_fraction: float = typer.Option(
+        None, help="Share of documents held out [0.01, or more of a small text]."
+    ),
     documents: Documents = typer.Option(
         Documents.auto, help="What a document is: a file, a passage of one, or auto."
     ),
@@ -42,19 +45,24 @@ def run(
     Example: fromscratch prepare my-texts/ --out prepared/mine --tokenizer bpe:4096
     """
     from fromscratch.data.documents import SPLITS
-    from fromscratch.data.prepare import PrepareOptions, prepare
+    from fromscratch.data.prepare import PrepareOptions, default_val_fraction, prepare
     from fromscratch.data.sources import parse_sources
 
+    parsed = parse_sources(sources)
+    if no_validation:
+        val_fraction = 0.0
+    elif val_fraction is None:
+        val_fraction = default_val_fraction(parsed, least=0.01, seed=seed)
     options = PrepareOptions(
         tokenizer=tokenizer,
-        val_fraction=0.0 if no_validation else val_fraction,
+        val_fraction=val_fraction,
         documents=documents.value,
         seed=seed,
         shard_tokens=shard_tokens,
         allow_no_validation=no_validation,
     )
     with documents_progress() as progress:
-        made = prepare(parse_sources(sources), to, options, overwrite=overwrite, progress=progress)
+        made = prepare(parsed, to, options, overwrite=overwrite, progress=progress)
     skipped = [item for items in made.skipped.values() for item in items]
     manifest = made.manifest
     if as_json:
@@ -82,6 +90,6 @@ def run(
     spec = f"bpe:{manifest.vocab_size}" if manifest.tokenizer == "bpe" else manifest.tokenizer
     say(f"Prepared {to}. Train on it:")
     say(
-        f"  fromscratch train modern-124m data.path={to} data.tokenizer={spec} "
+        f"  fromscratch train modern-124m data.path={shlex.quote(str(to))} data.tokenizer={spec} "
         f"model.vocab_size={manifest.vocab_size} model.padded_vocab=0"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -27,7 +28,9 @@ def run(
     step = session.state.progress.step
     if step >= session.config.steps and session.state.progress.duties_done:
         say(f"{run_folder} has done all its {step:,} steps.")
-        say(f"To train on: fromscratch resume {run_folder} train.steps={2 * step}")
+        say(
+            f"To train on: fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
+        )
         return
     say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
     train_session(session)

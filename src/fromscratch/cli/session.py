@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from fromscratch.cli.show import err, say
@@ -30,5 +31,5 @@ def train_session(session: Session) -> bool:
         say(f"finished {progress.step:,} steps; report: {report}")
     else:
         say(f"stopped and saved at step {progress.step:,}")
-        say(f"go on with: fromscratch resume {root}")
+        say(f"go on with: fromscratch resume {shlex.quote(str(root))}")
     return finished

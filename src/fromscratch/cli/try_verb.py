@@ -32,6 +32,19 @@ def run(
     Example: fromscratch try --data my-notes/ --minutes 5
     """
     begin = time.perf_counter()
+    from fromscratch.foundation.errors import UserError
+    from fromscratch.foundation.files import RunPaths
+
+    for word in overrides or []:
+        if "=" not in word and Path(word).exists():
+            raise UserError(
+                f"{word} is a path, not an override.",
+                fix="Say --data PATH; a glob goes in quotes, or the shell takes it apart.",
+            )
+    if run_folder is not None:
+        from fromscratch.runs.assemble import refuse_existing
+
+        refuse_existing(RunPaths(run_folder))
     out.print("[bold]1. Text[/]")
     with documents_progress() as progress:
         from fromscratch.runs.first_run import judge_first_run, next_free_run, plan_first_run
@@ -103,8 +116,9 @@ def _print_samples(folder: Path) -> None:
 
 def _print_next(folder: Path, steps: int, prompt: str) -> None:
     quoted = shlex.quote(prompt.split("\n")[0])
+    run = shlex.quote(str(folder))
     out.print("[bold]4. Next[/]")
-    say(f"   write       fromscratch generate {folder} {quoted}")
-    say(f"   train on    fromscratch resume {folder} train.steps={2 * steps}")
+    say(f"   write       fromscratch generate {run} {quoted}")
+    say(f"   train on    fromscratch resume {run} train.steps={2 * steps}")
     say("   your text   fromscratch try --data PATH --minutes 10")
     say("   for real    fromscratch plan modern-124m")

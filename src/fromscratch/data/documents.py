@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["train", "val"]
+_WANTED_HELD_OUT = 10
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
@@ -36,6 +39,30 @@ def split_of(text: str, *, val_fraction: float, seed: int) -> Split:
         val_fraction: Expected share of documents held out.
         seed: Chooses among splits (modulo 2**64); part of the manifest.
     """
+    return "val" if _draw(text, seed) < val_fraction else "train"
+
+
+def fitting_val_fraction(texts: Iterable[str], *, least: float, seed: int) -> float | None:
+    """The share to hold out where nobody says one.
+
+    Args:
+        texts: The documents' texts, or the first few hundred of a large corpus.
+        least: What a large corpus has held out.
+        seed: Of the split.
+
+    Returns:
+        `least`, or as much more as it takes to hold out some ten documents of a small corpus, a
+        third of a very small one; None when there are not two different texts to part.
+    """
+    draws = sorted({_draw(text, seed) for text in texts})
+    wanted = min(_WANTED_HELD_OUT, len(draws) // 3 or 1)
+    if len(draws) < 2:
+        return None
+    return max(least, math.ceil((draws[wanted - 1] + 1e-9) * 10_000) / 10_000)
+
+
+def _draw(text: str, seed: int) -> float:
+    """A number in [0, 1) that a text and a seed always give."""
     salt = (seed % 2**64).to_bytes(8, "big")
     digest = hashlib.sha256(salt + text.encode("utf-8", "replace")).digest()
-    return "val" if int.from_bytes(digest[:8], "big") < val_fraction * 2**64 else "train"
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from fromscratch.data.documents import SPLITS, Document, Split, split_of
+from fromscratch.data.documents import SPLITS, Document, Split, fitting_val_fraction, split_of
 from fromscratch.data.shards import Manifest, Shard, SourceSummary, is_prepared
 from fromscratch.data.sources import Source, SourceReport, name_for, passages
 from fromscratch.foundation.errors import UserError
@@ -154,6 +154,26 @@ def prepare(
     manifest.save(folder)
     (folder / DATA_INCOMPLETE).unlink()
     return Prepared(folder, manifest, skipped)
+
+
+def default_val_fraction(sources: list[Source], *, least: float, seed: int = 0) -> float:
+    """The share to hold out where nobody says one; see `fitting_val_fraction`.
+
+    Raises:
+        UserError: The text is too short to be parted.
+    """
+    read = _reader(sources, PrepareOptions())
+    documents = (d.text for source in sources for d in read(source, SourceReport()))
+    fraction = fitting_val_fraction(
+        islice(documents, _ENOUGH_DOCUMENTS * 5), least=least, seed=seed
+    )
+    if fraction is None:
+        _check_not_empty(sources)
+        raise UserError(
+            "The text is too short to hold some of it out for validation.",
+            fix="Give more: a few files, or one of at least some ten thousand characters.",
+        )
+    return fraction
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +29,10 @@ class SamplingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"temperature {self.temperature} is negative; 0 is greedy.")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"temperature {self.temperature} is not a number from 0 (greedy) up.")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed {self.seed} is not in 0 .. 2**63 - 1.")
         if self.top_k < 0:
             raise UserError(f"top_k {self.top_k} is negative; 0 keeps every token.")
         if not 0 < self.top_p <= 1:

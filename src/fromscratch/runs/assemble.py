@@ -8,6 +8,7 @@ checkpoints.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Callable[[str, int], None]) -
         UserError: The folder exists, or the recipe cannot be run as it is.
     """
     paths = RunPaths(root)
-    _refuse_existing(paths)
+    refuse_existing(paths)
     check_supported(recipe)
     resolve_device(recipe.train.device)
     _check_space(recipe, root)
@@ -56,7 +57,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Callable[[str, int], None]) -
     root.mkdir(parents=True, exist_ok=True)
     acquire(lock, paths)
     try:
-        _refuse_existing(paths)  # somebody may have been faster
+        refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
     except BaseException:
         lock.release()
@@ -90,6 +91,7 @@ def check_supported(recipe: Recipe, world: World | None = None) -> None:
 
 def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock) -> Session:
     """Model, optimisers and the loop's numbers, at step 0."""
+    _check_step_size(recipe, data)
     device = resolve_device(recipe.train.device)
     steps = recipe.steps(windows_per_epoch=data.windows_per_epoch)
     if steps is None:
@@ -152,7 +154,7 @@ def acquire(lock: FileLock, paths: RunPaths) -> None:
         ) from None
 
 
-def _refuse_existing(paths: RunPaths) -> None:
+def refuse_existing(paths: RunPaths) -> None:
     """A folder with anything in it but what a kill before the recipe was there left is a run."""
     root = paths.root
     left_behind = {paths.lock.name, f".{paths.recipe.name}.tmp"}
@@ -161,7 +163,19 @@ def _refuse_existing(paths: RunPaths) -> None:
     if root.exists():
         raise UserError(
             f"{root} already exists; a run is never overwritten.",
-            fix=f"Continue it with `fromscratch resume {root}`, or choose another --run.",
+            fix=f"Continue it with `fromscratch resume {shlex.quote(str(root))}`, or choose "
+            "another --run.",
+        )
+
+
+def _check_step_size(recipe: Recipe, data: OpenedData) -> None:
+    """A step that goes through all the text a hundred times is a slip of the finger."""
+    tokens, step = data.training.tokens, recipe.train.tokens_per_step
+    if step > 100 * max(tokens, recipe.model.context):
+        raise UserError(
+            f"train.tokens_per_step = {step:,} goes through the {tokens:,} training tokens "
+            f"{step // tokens:,} times in one step.",
+            fix="Choose a smaller step, or give more text.",
         )
 
 

@@ -7,16 +7,18 @@ with a fixed number of steps, so the run can be resumed, repeated and compared l
 
 from __future__ import annotations
 
+import json
+import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from fromscratch.data.batches import TrainingData
+from fromscratch.data.prepare import default_val_fraction
 from fromscratch.data.shards import Manifest, load_manifest
-from fromscratch.data.sources import EMBEDDED, Source, SourceReport, name_for, passages
+from fromscratch.data.sources import EMBEDDED, Source, name_for
 from fromscratch.evaluate.loss import evaluate_loss
 from fromscratch.evaluate.yardsticks import Yardstick, yardsticks
 from fromscratch.foundation.errors import UserError
@@ -31,7 +33,6 @@ from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.step import train_step
 
 _WARMUP_STEPS, _TIMED_STEPS = 3, 9
-_WANTED_HELD_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ def plan_first_run(
     Raises:
         UserError: There is no text, or no time.
     """
-    if minutes <= 0:
+    if not 0 < minutes < math.inf:
         raise UserError(f"--minutes {minutes:g} leaves no time to train.")
-    settings = [f"data.path={source}"]
+    settings = [f"data.path={json.dumps(source)}"]  # quoted: a folder may be called 2024
+    text = Source("text", source)
     if source != EMBEDDED:
         settings += [
             'sample.prompts=["", "", ""]',  # the recipe's own prompts are Python
-            f"data.val_fraction={_val_fraction(source)}",
+            f"data.val_fraction={default_val_fraction([text], least=0.02)}",
         ]
     settings += overrides
     recipe = load_recipe("try", settings)
@@ -79,7 +81,7 @@ def plan_first_run(
     origin = SourceConfig(name=name_for(recipe.data.path), path=recipe.data.path)
     folder = prepared_folder(origin, recipe.data, report)
     manifest = load_manifest(folder)
-    settings += [f"data.path={folder}", f"model.vocab_size={manifest.vocab_size}"]
+    settings += [f"data.path={json.dumps(str(folder))}", f"model.vocab_size={manifest.vocab_size}"]
     recipe = load_recipe("try", settings)
     step_seconds = measure_step(recipe)
     if not any(o.startswith("train.steps=") for o in overrides):
@@ -93,14 +95,6 @@ def plan_first_run(
             *overrides,
         ]
     return FirstRun(load_recipe("try", settings), folder, manifest, step_seconds)
-
-
-def _val_fraction(source: str) -> float:
-    """Held out: 2%, or as much more as a small text needs for some ten documents."""
-    documents = list(islice(Source("text", source).documents(SourceReport()), 500))
-    if len(documents) < 100:
-        documents = list(islice(passages(iter(documents)), 500))
-    return round(min(0.3, max(0.02, _WANTED_HELD_OUT / max(1, len(documents)))), 3)
 
 
 def measure_step(recipe: Recipe) -> float:

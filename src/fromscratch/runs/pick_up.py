@@ -102,6 +102,12 @@ def _pick_up(
     progress = session.state.progress
     for name in unfinished:
         note("unfinished_removed", f"{name} was being written when the run was killed", now.step)
+    if session.config.steps < progress.step:
+        raise UserError(
+            f"The run has done {progress.step:,} steps, and the recipe now ends at "
+            f"{session.config.steps:,}.",
+            fix="Say a later end, e.g. train.steps=" + str(2 * progress.step) + ".",
+        )
     if progress.threads != now.threads:
         note(
             "threads_changed", "another number of CPU threads: the last bits differ", progress.step

@@ -192,7 +192,7 @@ class Recipe(_Table):
             )
         samples = tokens // context
         if samples % self.train.micro_batch:
-            valid = [n for n in range(1, samples + 1) if samples % n == 0]
+            valid = [n for n in range(1, min(samples, 10_000) + 1) if samples % n == 0]
             raise UserError(
                 f"train.micro_batch = {self.train.micro_batch} does not divide the "
                 f"{samples:,} windows of a step (train.tokens_per_step / model.context).",

@@ -43,6 +43,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise UserError(f"The recipe {path} is not UTF-8 text.") from None
         name = path.stem
     else:
         name = name_or_path
@@ -94,7 +96,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(
-            f'"{override}" is not an override.', fix="Write key=value, e.g. optim.lr=6e-4."
+            f'"{override}" is not an override.',
+            fix="Write key=value without spaces, e.g. optim.lr=6e-4; a glob goes in quotes.",
         )
     table = values
     *parents, last = key.strip().split(".")
@@ -130,7 +133,12 @@ def _refuse_unknown_keys(values: dict[str, Any], model: type[BaseModel], *, pref
             for item in value:
                 if isinstance(item, dict):
                     _refuse_unknown_keys(item, table, prefix=f"{prefix}{key}.")
-        elif table is not None and isinstance(value, dict):
+        elif table is not None and not isinstance(value, dict):
+            first = next(iter(table.model_fields))
+            raise UserError(
+                f"{prefix}{key} is a table: set a key in it, such as {prefix}{key}.{first}=..."
+            )
+        elif table is not None:
             _refuse_unknown_keys(value, table, prefix=f"{prefix}{key}.")
 
 
@@ -158,6 +166,8 @@ def _first_problem(error: ValidationError) -> str:
     if isinstance(inner := first.get("ctx", {}).get("error"), UserError):
         return str(inner)
     key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "int_parsing":
+        return f"{key} = {first['input']!r} is not a whole number; write 10000, 10_000 or 1e4."
     if first["type"] == "missing":
         return f'The recipe lacks "{key}".'
     message = first["msg"][0].lower() + first["msg"][1:]
