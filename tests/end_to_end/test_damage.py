@@ -103,3 +103,16 @@ def test_a_kill_before_a_complete_checkpoint_got_its_name(stopped, reference):
     assert done.code == 0, done.err
     assert events(stopped, "resumed")[-1]["message"].endswith("step-00000013")
     assert_same_end(stopped, reference)
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
+)
+def test_a_damaged_checkpoint_is_not_used_to_generate(stopped, file):
+    path = stopped / "checkpoints/latest" / file
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    done = call("generate", stopped / "checkpoints/latest", "the")
+    assert done.code == 2
+    assert f"{file} does not match its checksum" in done.err

@@ -15,13 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fromscratch.checkpoint.store import CheckpointStore
+from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     BEST,
     CHECKPOINT_CONFIG,
     CHECKPOINT_GENERATION,
     CHECKPOINT_MANIFEST,
+    CHECKPOINT_TOKENIZER,
+    CHECKPOINT_TOKENIZER_CONFIG,
     CHECKPOINT_WEIGHTS,
     RUN_RECIPE,
     RunPaths,
@@ -39,6 +41,13 @@ from fromscratch.model.huggingface.mapping import (
     to_huggingface,
 )
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
+
+_USED = {
+    CHECKPOINT_CONFIG,
+    CHECKPOINT_WEIGHTS,
+    CHECKPOINT_TOKENIZER,
+    CHECKPOINT_TOKENIZER_CONFIG,
+}
 
 
 @dataclass(frozen=True)
@@ -117,22 +126,21 @@ def load_bundle(path: str | Path) -> ModelBundle:
         UserError: There is no model there, or it is damaged.
     """
     folder = model_folder(Path(path).expanduser())
-    model = load_model(folder).eval()
-    sha256 = sha256_of_file(folder / CHECKPOINT_WEIGHTS)
-    if (folder / CHECKPOINT_MANIFEST).is_file():
-        recorded = read_json(folder / CHECKPOINT_MANIFEST)["files"][CHECKPOINT_WEIGHTS]["sha256"]
-        if recorded != sha256:
+    if (folder / CHECKPOINT_MANIFEST).is_file():  # one of ours
+        problem = verify(folder, only=_USED)
+        if problem is not None:
             raise UserError(
-                f"{folder / CHECKPOINT_WEIGHTS} is damaged: it does not match its checksum.",
+                f"The checkpoint {folder} is damaged: {problem}.",
                 fix="Name another checkpoint of the run.",
             )
+    model = load_model(folder).eval()
     tokenizer = load_tokenizer(folder)
     _fit_vocabulary(model, tokenizer)
     return ModelBundle(
         model=model,
         tokenizer=tokenizer,
         folder=folder,
-        sha256=sha256,
+        sha256=sha256_of_file(folder / CHECKPOINT_WEIGHTS),
     )
 
 
