@@ -125,6 +125,10 @@ class TrainingData:
         ]
         return collate(rows, self.eot_id)
 
+    def micro_batches(self, first_sample: int, n_samples: int, size: int) -> list[Batch]:
+        """The same samples in portions of `size`, which divides their number."""
+        return [self.batch(first_sample + i, size) for i in range(0, n_samples, size)]
+
     def _read(
         self, source: int, ordinal: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

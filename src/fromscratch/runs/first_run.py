@@ -69,8 +69,8 @@ def plan_first_run(
     if not 0 < minutes < math.inf:
         raise UserError(f"--minutes {minutes:g} leaves no time to train.")
     settings = [f"data.path={json.dumps(source)}"]  # quoted: a folder may be called 2024
-    text = Source("text", source)
     if source != EMBEDDED:
+        text = Source("text", source)
         settings += [
             'sample.prompts=["", "", ""]',  # the recipe's own prompts are Python
             f"data.val_fraction={default_val_fraction([text], least=0.02)}",
@@ -106,11 +106,8 @@ def measure_step(recipe: Recipe) -> float:
     times = []
     for step in range(_WARMUP_STEPS + _TIMED_STEPS):
         begin = time.perf_counter()
-        first = step * recipe.samples_per_step
-        batches = [
-            data.batch(first + offset, recipe.train.micro_batch)
-            for offset in range(0, recipe.samples_per_step, recipe.train.micro_batch)
-        ]
+        n_samples = recipe.samples_per_step
+        batches = data.micro_batches(step * n_samples, n_samples, recipe.train.micro_batch)
         train_step(
             model, next_token_loss, optimizers, batches, fraction=1.0, clip=recipe.optim.clip
         )

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as FastTokenizer
 
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.tokenizer.names import PATTERNS, bpe_pattern, bpe_size
+from fromscratch.tokenizer.names import PATTERNS, bpe_pattern, bpe_size, check_pattern
 from fromscratch.tokenizer.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
@@ -68,7 +68,7 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, pattern: str = "modern")
     Returns:
         A tokenizer that is the same for the same texts in the same order.
     """
-    bpe_pattern(f"bpe:{vocab_size}:{pattern}")
+    check_pattern(pattern)
     fast = FastTokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -39,10 +39,15 @@ def bpe_pattern(spec: str) -> str:
         UserError: There is no such pattern.
     """
     pattern = spec.split(":", maxsplit=2)[2] if spec.count(":") > 1 else "modern"
+    check_pattern(pattern)
+    return pattern
+
+
+def check_pattern(pattern: str) -> None:
+    """Raises a UserError where there is no splitting pattern of that name."""
     if pattern not in PATTERNS:
         hint = did_you_mean(pattern, PATTERNS)
         raise UserError(f'"{pattern}" is not a splitting pattern ({", ".join(PATTERNS)}).{hint}')
-    return pattern
 
 
 def bpe_size(spec: str) -> int:

@@ -22,7 +22,7 @@ import torch
 
 from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
-from fromscratch.data.batches import Batch, TrainingData
+from fromscratch.data.batches import TrainingData
 from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.schedules import Schedule
 from fromscratch.foundation.seeds import derive_seed
@@ -190,7 +190,7 @@ class Trainer:
             self.state.model,
             self.objective,
             self.state.optimizers,
-            self._batches(),
+            self.data.micro_batches(progress.sample, config.samples_per_step, config.micro_batch),
             fraction=config.schedule.at(step),
             clip=config.clip,
             autocast=self.autocast,
@@ -214,14 +214,6 @@ class Trainer:
         self.guard.see(applied=outcome.applied, step=step)
         progress.refused_in_a_row = self.guard.in_a_row
         return True
-
-    def _batches(self) -> list[Batch]:
-        """The micro-batches of the step at the cursor."""
-        config, first = self.config, self.state.progress.sample
-        return [
-            self.data.batch(first + offset, config.micro_batch)
-            for offset in range(0, config.samples_per_step, config.micro_batch)
-        ]
 
     def _log_step(self, outcome: StepOutcome, *, seconds: float) -> None:
         config, progress = self.config, self.state.progress
