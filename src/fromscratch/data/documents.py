@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 Split = Literal["train", "val"]
 _WANTED_HELD_OUT = 10
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -18,14 +21,16 @@ class Document:
     """One text.
 
     Attributes:
-        text: The whole text.
+        text: The whole text; empty where `ids` stand for it.
         id: What a person would call it: a path, a URL, a topic.
         source: The name of the source it came from.
+        ids: The tokens of a text that somebody else has tokenised, without end-of-text; else None.
     """
 
     text: str
     id: str
     source: str
+    ids: npt.NDArray[np.uint32] | None = None
 
 
 def split_of(text: str, *, val_fraction: float, seed: int) -> Split:

@@ -50,11 +50,24 @@ class SourceReport:
 
     Attributes:
         files: Files that gave a document.
-        skipped: Path and reason of each file that gave none.
+        skipped: Place and reason of each thing that gave none.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """A piece of a source that is read from its start: a file, or a row group of one.
+
+    Attributes:
+        id: What a person would call it.
+        size: Bytes, as a measure of the work in it.
+    """
+
+    id: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -69,19 +82,33 @@ class Source:
     name: str
     spec: str
 
-    def documents(self, report: SourceReport) -> Iterator[Document]:
-        """Yields the documents in a fixed order; counts files and skips in `report`.
+    def portions(self) -> list[Portion]:
+        """What there is to read, in a fixed order that does not depend on the disk.
 
         Raises:
             UserError: The path does not exist or the glob matches nothing.
         """
         if self.spec == EMBEDDED:
+            return [Portion(EMBEDDED, 1)]
+        return [Portion(str(path), path.stat().st_size) for path in _matching_files(self.spec)]
+
+    def read(self, portion: Portion, report: SourceReport) -> Iterator[Document]:
+        """Yields one portion's documents in a fixed order; counts files and skips in `report`."""
+        if self.spec == EMBEDDED:
             yield from _embedded_documents(self.name, report)
-        else:
-            for path in _matching_files(self.spec):
-                text = _text_of(path, report)
-                if text is not None:
-                    yield Document(text, str(path), self.name)
+            return
+        text = _text_of(Path(portion.id), report)
+        if text is not None:
+            yield Document(text, portion.id, self.name)
+
+    def documents(self, report: SourceReport) -> Iterator[Document]:
+        """All documents, portion by portion.
+
+        Raises:
+            UserError: The path does not exist or the glob matches nothing.
+        """
+        for portion in self.portions():
+            yield from self.read(portion, report)
 
     def stamp(self) -> str:
         """Changes when the source's files do, by their sizes and times; reads no content."""
