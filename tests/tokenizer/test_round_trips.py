@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import re
 import string
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_nasty_strings_have_the_ids_that_the_libraries_give(
 def test_gpt2_ids_are_tiktokens(every: dict[str, Tokenizer], text: str) -> None:
     cleaned = encodable(text)
     assert every["gpt2"].encode(text) == tiktoken.get_encoding("gpt2").encode_ordinary(cleaned)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "chars"])
+def test_many_texts_at_once_from_many_threads(every: dict[str, Tokenizer], kind: str) -> None:
+    tokenizer = every[kind]
+    texts = NASTY * 3
+    expected = [tokenizer.encode(text) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        for ids, lengths in pool.map(tokenizer.encode_ragged, [texts] * 8):
+            assert (ids.dtype, lengths.dtype) == (np.uint32, np.int64)
+            assert [part.tolist() for part in np.split(ids, lengths.cumsum()[:-1])] == expected
+    ids, lengths = tokenizer.encode_ragged([])
+    assert (ids.shape, lengths.shape) == ((0,), (0,))
 
 
 @pytest.fixture(scope="module")
