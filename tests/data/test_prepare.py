@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from fromscratch.data.documents import SPLITS, split_of
-from fromscratch.data.prepare import Prepared, PrepareOptions, prepare
+from fromscratch.data.options import PrepareOptions
+from fromscratch.data.prepare import Prepared, prepare
 from fromscratch.data.shards import Manifest, TokenStream, load_manifest
 from fromscratch.data.sources import Source, SourceReport
 from fromscratch.foundation.errors import UserError

@@ -18,6 +18,15 @@ class Documents(Enum):
     auto = "auto"
     file = "file"
     passage = "passage"
+    paragraph = "paragraph"
+
+
+class Dedup(Enum):
+    """Which documents are left out."""
+
+    none = "none"
+    exact = "exact"
+    near = "near"
 
 
 def run(
@@ -32,7 +41,13 @@ def run(
         None, help="Share of documents held out [0.01, or more of a small text]."
     ),
     documents: Documents = typer.Option(
-        Documents.auto, help="What a document is: a file, a passage of one, or auto."
+        Documents.auto, help="What a document is in plain text; auto cuts files where they are few."
+    ),
+    dedup: Dedup = typer.Option(
+        Dedup.none, help="Leave out copies of documents that came before: exact, or near ones too."
+    ),
+    part: str = typer.Option(
+        None, help="Do only part I/N of the work (0/4 to 3/4); `data merge` joins the parts."
     ),
     seed: int = typer.Option(0, help="Of the split."),
     shard_tokens: int = typer.Option(100_000_000, help="Tokens in a shard."),
@@ -45,7 +60,8 @@ def run(
     Example: fromscratch prepare my-texts/ --out prepared/mine --tokenizer bpe:4096
     """
     from fromscratch.data.documents import SPLITS
-    from fromscratch.data.prepare import PrepareOptions, default_val_fraction, prepare
+    from fromscratch.data.options import Part, PrepareOptions
+    from fromscratch.data.prepare import default_val_fraction, prepare
     from fromscratch.data.sources import parse_sources
 
     parsed = parse_sources(sources)
@@ -57,12 +73,20 @@ def run(
         tokenizer=tokenizer,
         val_fraction=val_fraction,
         documents=documents.value,
+        dedup=dedup.value,
         seed=seed,
         shard_tokens=shard_tokens,
         allow_no_validation=no_validation,
     )
     with documents_progress() as progress:
-        made = prepare(parsed, to, options, overwrite=overwrite, progress=progress)
+        made = prepare(
+            parsed,
+            to,
+            options,
+            part=None if part is None else Part.parse(part),
+            overwrite=overwrite,
+            progress=progress,
+        )
     skipped = [item for items in made.skipped.values() for item in items]
     manifest = made.manifest
     if as_json:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Split = Literal["train", "val"]
+KEY_BYTES = 16
 _WANTED_HELD_OUT = 10
 SPLITS: tuple[Split, ...] = ("train", "val")
 
@@ -44,10 +45,26 @@ def split_of(text: str, *, val_fraction: float, seed: int) -> Split:
         val_fraction: Expected share of documents held out.
         seed: Chooses among splits (modulo 2**64); part of the manifest.
     """
-    return "val" if _draw(text, seed) < val_fraction else "train"
+    key = np.frombuffer(content_key(text.encode("utf-8", "replace"), seed), dtype=np.uint8)
+    return "val" if held_out(key[None], val_fraction)[0] else "train"
 
 
-def fitting_val_fraction(texts: Iterable[str], *, least: float, seed: int) -> float | None:
+def content_key(text: bytes, seed: int) -> bytes:
+    """The 16 bytes that stand for a document's content: equal texts, equal keys.
+
+    The start of the sha256 of the seed (8 bytes, big-endian) and the text's UTF-8.
+    """
+    salt = (seed % 2**64).to_bytes(8, "big")
+    return hashlib.sha256(salt + text).digest()[:KEY_BYTES]
+
+
+def held_out(keys: npt.NDArray[np.uint8], val_fraction: float) -> npt.NDArray[np.bool_]:
+    """(n,) which documents, by their (n, KEY_BYTES) keys, are held out."""
+    draws = np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.float64) / 2.0**64
+    return draws < val_fraction
+
+
+def fitting_val_fraction(texts: Iterable[bytes], *, least: float, seed: int) -> float | None:
     """The share to hold out where nobody says one.
 
     Args:
@@ -59,15 +76,9 @@ def fitting_val_fraction(texts: Iterable[str], *, least: float, seed: int) -> fl
         `least`, or as much more as it takes to hold out some ten documents of a small corpus, a
         third of a very small one; None when there are not two different texts to part.
     """
-    draws = sorted({_draw(text, seed) for text in texts})
+    keys = {content_key(text, seed) for text in texts}
+    draws = sorted(int.from_bytes(key[:8], "big") / 2**64 for key in keys)
     wanted = min(_WANTED_HELD_OUT, len(draws) // 3 or 1)
     if len(draws) < 2:
         return None
     return max(least, math.ceil((draws[wanted - 1] + 1e-9) * 10_000) / 10_000)
-
-
-def _draw(text: str, seed: int) -> float:
-    """A number in [0, 1) that a text and a seed always give."""
-    salt = (seed % 2**64).to_bytes(8, "big")
-    digest = hashlib.sha256(salt + text.encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

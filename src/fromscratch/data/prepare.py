@@ -1,75 +1,52 @@
 """Text into token shards.
 
 In: sources, a tokenizer, a split. Out: a data folder with shards, `tokenizer.json` and, last, the
-manifest. Documents stream through in batches, so memory does not grow with the corpus. A folder
-whose preparation was interrupted has a marker and no manifest, and nobody trains on it; preparing
-again starts over in the same place.
+manifest. Documents stream through: memory does not grow with the corpus. A folder whose preparation
+is not finished has a marker and no manifest, so nobody trains on it; its journal says how far the
+work has come. Preparing the same again goes on there, and ends in the same bytes as if it had never
+been interrupted. What does not fit the journal (other text, other settings) starts over.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shlex
+import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import numpy as np
-
-from fromscratch.data.documents import SPLITS, Document, Split, fitting_val_fraction, split_of
-from fromscratch.data.shards import Manifest, Shard, SourceSummary, is_prepared
-from fromscratch.data.sources import Source, SourceReport, name_for, passages
+from fromscratch.data.documents import fitting_val_fraction, split_of
+from fromscratch.data.duplicates import near_bands
+from fromscratch.data.encoding import encode, encode_in_order, read_batches
+from fromscratch.data.folder import alone_in, begin, check_folder, end, give_up
+from fromscratch.data.journal import Journal, SourceProgress, load_journal
+from fromscratch.data.options import Part, PrepareOptions, usable_cores
+from fromscratch.data.output import Output
+from fromscratch.data.shards import Manifest, SourceSummary
+from fromscratch.data.sources import Documents, Source, SourceReport, name_for
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    DATA_INCOMPLETE,
-    DATA_MANIFEST,
-    DATA_TOKENIZER,
-    DATA_TOKENIZER_CONFIG,
-    documents_file,
-    fsync_file,
-    fsync_folder,
-    sha256_of_file,
-    shard_file,
-    write_atomically,
-)
+from fromscratch.foundation.files import fsync_folder
 from fromscratch.tokenizer.build import make_tokenizer
 from fromscratch.tokenizer.names import needs_training
-from fromscratch.tokenizer.tokenizer import Tokenizer, encodable
+from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
-_BATCH_DOCUMENTS = 256
-_BATCH_CHARACTERS = 8_000_000
+_COMMIT_SECONDS = 10.0
 _ENOUGH_DOCUMENTS = 100
 Progress = Callable[[str, int], None]
-Reader = Callable[[Source, SourceReport], Iterator[Document]]
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """How to prepare.
-
-    Attributes:
-        tokenizer: `gpt2`, `bytes`, `chars`, `bpe:N` or a path.
-        val_fraction: Expected share of documents that are held out.
-        seed: Of the split.
-        shard_tokens: Tokens after which a shard is closed, at the end of a document.
-        documents: What a document is: `file`, `passage`, or `auto`: passages where all sources
-            together have fewer than 100 files.
-        allow_no_validation: Accept a corpus of which nothing is held out.
-    """
-
-    tokenizer: str = "gpt2"
-    val_fraction: float = 0.01
-    seed: int = 0
-    shard_tokens: int = 100_000_000
-    documents: Literal["auto", "file", "passage"] = "auto"
-    allow_no_validation: bool = False
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made, and what it met on the way."""
+    """What `prepare` made, and what it met on the way.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What is in it.
+        skipped: By source, the first of the files and records that gave no document, and why.
+    """
 
     folder: Path
     manifest: Manifest
@@ -81,58 +58,124 @@ def prepare(
     folder: Path,
     options: PrepareOptions,
     *,
+    part: Part | None = None,
     overwrite: bool = False,
+    workers: int = 0,
     progress: Progress = lambda stage, documents: None,
 ) -> Prepared:
     """Writes the sources' documents as token shards into `folder`.
 
     Args:
         sources: Read one after the other; each keeps its own shards.
-        folder: Made when absent.
+        folder: Made when absent; where an interrupted preparation of the same lies, it goes on.
         options: Tokenizer, split and shard size.
+        part: Write this share of the work only, to be joined with the others by `merge`.
         overwrite: Replace finished data in `folder`.
+        workers: Threads that encode; 0 for one per core.
         progress: Called with a stage's name and the number of documents done in it.
 
     Raises:
         UserError: The folder holds finished data or something else, a source does not exist, there
             is no text, or nothing falls into the validation split.
     """
-    _check_folder(folder, overwrite)
-    if not 0.0 <= options.val_fraction < 1.0:
-        raise UserError(f"--val-fraction {options.val_fraction} is not between 0 and 1.")
-    if options.shard_tokens < 1:
-        raise UserError(f"--shard-tokens {options.shard_tokens} is not a number of tokens.")
-    if options.val_fraction == 0.0 and not options.allow_no_validation:
+    options.check()
+    if part is not None and needs_training(options.tokenizer):
         raise UserError(
-            "Without a validation set nobody can tell whether the model learns or memorises.",
-            fix="Choose --val-fraction 0.01, or say --no-validation if you mean it.",
+            f'Each part would train its own "{options.tokenizer}" on its own text.',
+            fix="Train one first, and give it to every part: fromscratch tokenizer train SOURCE "
+            "--out TOKENIZER, then --tokenizer TOKENIZER.",
         )
-    _check_not_empty(sources)
-    read = _reader(sources, options)
-    # Nothing is written, and no older data removed, before all that can be refused has been.
-    tokenizer = _tokenizer_for(sources, read, options, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    _mark_incomplete(sources, folder, options)
-    _remove_older_data(folder)
-    tokenizer.save(folder)
-    shards: list[Shard] = []
-    summaries: list[SourceSummary] = []
-    skipped: dict[str, list[tuple[str, str]]] = {}
-    next_index: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    for source in sources:
-        report = SourceReport()
-        writers = {
-            split: _ShardWriter(folder, split, source.name, tokenizer, options, next_index)
-            for split in SPLITS
-        }
-        summary = _write_source(
-            source, read(source, report), report, tokenizer, options, writers, progress
+    check_folder(folder, overwrite=overwrite)
+    job = _job(sources, options, part)
+    command = _command(sources, folder, options, part)
+    joining = {"job": _job(sources, options, None), "options": asdict(options)}
+    with alone_in(folder):
+        journal = load_journal(folder, job)
+        if journal is None:
+            _check_not_empty(sources)
+            options = replace(options, documents=_kind_of_documents(sources, options))
+            sources = [_reading(source, options) for source in sources]
+            # Nothing is written or removed before all that can be refused has been.
+            tokenizer = _tokenizer_for(sources, options, progress)
+            journal = Journal(job, options.documents, [SourceProgress() for _ in sources])
+            begin(folder, command, tokenizer, journal)
+        else:
+            options = replace(options, documents=journal.documents)
+            sources = [_reading(source, options) for source in sources]
+            tokenizer = load_tokenizer(folder)
+        names = [source.name for source in sources]
+        output = Output(folder, tokenizer, options, names, journal, is_part=part is not None)
+        try:
+            _write(sources, part, tokenizer, options, output, workers or usable_cores(), progress)
+        finally:
+            output.abandon()
+        return complete(
+            folder, tokenizer, options, sources, journal,
+            joining=None if part is None else joining | {"part": asdict(part)},
         )
-        summaries.append(summary)
-        skipped[source.name] = report.skipped
-        for split in SPLITS:
-            shards += writers[split].close()
-    shards.sort(key=lambda s: (s.split, s.file))
+
+
+def _write(
+    sources: list[Source],
+    part: Part | None,
+    tokenizer: Tokenizer,
+    options: PrepareOptions,
+    output: Output,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Reads, encodes and writes what is left of the work."""
+    journal = output.journal
+    work = [(i, portion) for i, source in enumerate(sources) for portion in source.portions()]
+    if part is not None:
+        work = work[part.slice([portion.size for _, portion in work])]
+    batches = read_batches(sources, work, tokenizer, journal.cursor)
+    bands = near_bands if options.dedup == "near" else None
+    committed = time.monotonic()
+    for encoded in encode_in_order(
+        batches,
+        lambda batch: encode(batch, tokenizer, seed=options.seed, near_bands=bands),
+        workers=workers,
+    ):
+        filled_a_shard = output.add(encoded)
+        if filled_a_shard or time.monotonic() - committed >= _COMMIT_SECONDS:
+            output.commit(encoded.batch.end)
+            committed = time.monotonic()
+        progress("tokens", journal.documents_read)
+    output.finish()
+
+
+def complete(
+    folder: Path,
+    tokenizer: Tokenizer,
+    options: PrepareOptions,
+    sources: list[Source],
+    journal: Journal,
+    *,
+    joining: dict[str, Any] | None = None,
+) -> Prepared:
+    """Writes the manifest, which makes the folder whole; or says why the text will not do.
+
+    Args:
+        folder: With all shards in it.
+        tokenizer: That made the ids.
+        options: As prepared with.
+        sources: As read.
+        journal: Of the finished work.
+        joining: Of a part: what `merge` needs to know.
+    """
+    summaries = [
+        SourceSummary(
+            name=source.name,
+            spec=source.spec,
+            documents=done.documents,
+            bytes=done.bytes,
+            files_skipped=done.files_skipped,
+            duplicates=done.duplicates,
+            sha256=done.sha256,
+        )
+        for source, done in zip(sources, journal.sources, strict=True)
+    ]
     manifest = Manifest(
         tokenizer=tokenizer.name,
         tokenizer_fingerprint=tokenizer.fingerprint,
@@ -140,19 +183,22 @@ def prepare(
         eot_id=tokenizer.eot_id,
         val_fraction=options.val_fraction,
         seed=options.seed,
+        dedup=options.dedup,
         sources=summaries,
-        shards=shards,
+        shards=sorted(journal.shards, key=lambda s: s.split),
     )
-    try:
-        _check_split(manifest, options)
-    except UserError:  # the text is what it is: running it again would not help
-        _remove_older_data(folder)
-        for name in (DATA_TOKENIZER, DATA_TOKENIZER_CONFIG, DATA_INCOMPLETE):
-            (folder / name).unlink()
-        raise
+    skipped = {s.name: done.skipped for s, done in zip(sources, journal.sources, strict=True)}
     fsync_folder(folder)
-    manifest.save(folder)
-    (folder / DATA_INCOMPLETE).unlink()
+    if joining is not None:
+        manifest.save_part(folder, joining | {"skipped": skipped})
+    else:
+        try:
+            _check_split(manifest, options)
+        except UserError:  # the text is what it is: running it again would not help
+            give_up(folder)
+            raise
+        manifest.save(folder)
+    end(folder)
     return Prepared(folder, manifest, skipped)
 
 
@@ -162,8 +208,13 @@ def default_val_fraction(sources: list[Source], *, least: float, seed: int = 0) 
     Raises:
         UserError: The text is too short to be parted.
     """
-    read = _reader(sources, PrepareOptions())
-    documents = (d.text for source in sources for d in read(source, SourceReport()))
+    options = PrepareOptions()
+    options = replace(options, documents=_kind_of_documents(sources, options))
+    documents = (
+        document.text.encode("utf-8", "replace")
+        for source in sources
+        for document in _reading(source, options).documents(SourceReport())
+    )
     fraction = fitting_val_fraction(
         islice(documents, _ENOUGH_DOCUMENTS * 5), least=least, seed=seed
     )
@@ -174,33 +225,6 @@ def default_val_fraction(sources: list[Source], *, least: float, seed: int = 0) 
             fix="Give more: a few files, or one of at least some ten thousand characters.",
         )
     return fraction
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    if folder.is_file():
-        raise UserError(f"{folder} is a file; --out names a folder.")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not is_prepared(folder):
-        raise UserError(
-            f"{folder} is not empty and holds no prepared data; nothing was touched.",
-            fix="Choose another --out.",
-        )
-    if (folder / DATA_MANIFEST).is_file() and not overwrite:
-        raise UserError(
-            f"{folder} already holds prepared data.",
-            fix="Choose another --out, or say --overwrite to replace it.",
-        )
-
-
-def _remove_older_data(folder: Path) -> None:
-    """Removes what an earlier preparation left; its manifest first, so that it never lies."""
-    (folder / DATA_MANIFEST).unlink(missing_ok=True)
-    fsync_folder(folder)
-    for split in SPLITS:
-        for pattern in (f"{split}-*.npy", f"docs-{split}-*.npy"):
-            for path in folder.glob(pattern):
-                path.unlink()
 
 
 def _check_not_empty(sources: list[Source]) -> None:
@@ -217,43 +241,57 @@ def _check_not_empty(sources: list[Source]) -> None:
             )
 
 
-def _reader(sources: list[Source], options: PrepareOptions) -> Reader:
-    """How the sources' documents are read: as they come, or cut into passages."""
-    as_passages = options.documents == "passage"
-    if options.documents == "auto":
-        every = (d for source in sources for d in source.documents(SourceReport()))
-        as_passages = sum(1 for _ in islice(every, _ENOUGH_DOCUMENTS)) < _ENOUGH_DOCUMENTS
-
-    def read(source: Source, report: SourceReport) -> Iterator[Document]:
-        documents = source.documents(report)
-        return passages(documents) if as_passages else documents
-
-    return read
+def _kind_of_documents(
+    sources: list[Source], options: PrepareOptions
+) -> Documents:
+    """What `auto` comes to: few documents are cut, so that some of the text can be held out."""
+    if options.documents != "auto":
+        return options.documents
+    every = (d for source in sources for d in source.documents(SourceReport()))
+    few = sum(1 for _ in islice(every, _ENOUGH_DOCUMENTS)) < _ENOUGH_DOCUMENTS
+    return "passage" if few else "file"
 
 
-def _mark_incomplete(sources: list[Source], folder: Path, options: PrepareOptions) -> None:
-    """Leaves the command that would finish the job where the next reader of the folder looks."""
-    parts = ["fromscratch", "prepare"]
-    parts += [s.spec if s.name == name_for(s.spec) else f"{s.name}={s.spec}" for s in sources]
-    parts += ["--out", str(folder), "--tokenizer", options.tokenizer, "--seed", str(options.seed)]
-    parts += ["--documents", options.documents, "--shard-tokens", str(options.shard_tokens)]
+def _reading(source: Source, options: PrepareOptions) -> Source:
+    return replace(source, reading=replace(source.reading, documents=options.documents))
+
+
+def _job(sources: list[Source], options: PrepareOptions, part: Part | None) -> str:
+    """Hash of all that determines the result; the text itself by its files' sizes and times."""
+    content = [
+        [[s.name, s.spec, asdict(s.reading), s.stamp()] for s in sources],
+        asdict(options),
+        None if part is None else asdict(part),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _command(
+    sources: list[Source], folder: Path, options: PrepareOptions, part: Part | None
+) -> list[str]:
+    """The command that finishes the job."""
+    words = ["fromscratch", "prepare"]
+    words += [s.spec if s.name == name_for(s.spec) else f"{s.name}={s.spec}" for s in sources]
+    words += ["--out", str(folder), "--tokenizer", options.tokenizer, "--seed", str(options.seed)]
+    words += ["--documents", options.documents, "--shard-tokens", str(options.shard_tokens)]
+    words += ["--dedup", options.dedup]
     if options.allow_no_validation:
-        parts += ["--no-validation"]
+        words += ["--no-validation"]
     else:
-        parts += ["--val-fraction", str(options.val_fraction)]
-    write_atomically(folder / DATA_INCOMPLETE, shlex.join(parts) + "\n")
+        words += ["--val-fraction", str(options.val_fraction)]
+    if part is not None:
+        words += ["--part", f"{part.index}/{part.count}"]
+    return words
 
 
-def _tokenizer_for(
-    sources: list[Source], read: Reader, options: PrepareOptions, progress: Progress
-) -> Tokenizer:
+def _tokenizer_for(sources: list[Source], options: PrepareOptions, progress: Progress) -> Tokenizer:
     if not needs_training(options.tokenizer):
         return make_tokenizer(options.tokenizer)
 
     def texts() -> Iterator[str]:
         done = 0
         for source in sources:
-            for document in read(source, SourceReport()):
+            for document in source.documents(SourceReport()):
                 done += 1
                 progress("tokenizer", done)
                 # Characters are collected from everything, or held-out text could not be encoded;
@@ -263,52 +301,6 @@ def _tokenizer_for(
                     yield document.text
 
     return make_tokenizer(options.tokenizer, texts())
-
-
-def _write_source(
-    source: Source,
-    documents: Iterator[Document],
-    report: SourceReport,
-    tokenizer: Tokenizer,
-    options: PrepareOptions,
-    writers: dict[Split, _ShardWriter],
-    progress: Progress,
-) -> SourceSummary:
-    """Encodes one source's documents and hands them to the split's writers."""
-    digest = hashlib.sha256()
-    n_documents = n_bytes = 0
-    for batch in _batches(documents):
-        texts = [encodable(document.text) for document in batch]
-        for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-            raw = text.encode("utf-8")
-            digest.update(hashlib.sha256(raw).digest())
-            side = split_of(text, val_fraction=options.val_fraction, seed=options.seed)
-            writers[side].add(ids, n_bytes=int(tokenizer.bytes_per_id[ids].sum()))
-            n_documents += 1
-            n_bytes += len(raw)
-        progress("tokens", n_documents)
-    return SourceSummary(
-        name=source.name,
-        spec=source.spec,
-        documents=n_documents,
-        bytes=n_bytes,
-        files_skipped=len(report.skipped),
-        sha256=digest.hexdigest(),
-    )
-
-
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Groups documents so that a batch is bounded in number and, but for one, in size."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if len(batch) == _BATCH_DOCUMENTS or size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _check_split(manifest: Manifest, options: PrepareOptions) -> None:
@@ -325,56 +317,3 @@ def _check_split(manifest: Manifest, options: PrepareOptions) -> None:
             fix="Raise --val-fraction, give the text as more (smaller) files, or say "
             "--no-validation if you mean it.",
         )
-
-
-@dataclass
-class _ShardWriter:
-    """Collects one split's documents of one source and writes a shard whenever enough are there."""
-
-    folder: Path
-    split: Split
-    source: str
-    tokenizer: Tokenizer
-    options: PrepareOptions
-    next_index: dict[Split, int]
-    _pieces: list[np.ndarray] = field(default_factory=list)
-    _bytes: int = 0
-    _tokens: int = 0
-    _done: list[Shard] = field(default_factory=list)
-
-    def add(self, ids: list[int], *, n_bytes: int) -> None:
-        """Takes one document's ids; the end-of-text id is added here."""
-        dtype = np.uint16 if self.tokenizer.vocab_size <= 2**16 else np.uint32
-        self._pieces.append(np.array([*ids, self.tokenizer.eot_id], dtype=dtype))
-        self._tokens += len(ids) + 1
-        self._bytes += n_bytes
-        if self._tokens >= self.options.shard_tokens:
-            self._flush()
-
-    def close(self) -> list[Shard]:
-        """Writes what is left, however little (R10), and returns all shards written."""
-        if self._pieces:
-            self._flush()
-        return self._done
-
-    def _flush(self) -> None:
-        index = self.next_index[self.split]
-        self.next_index[self.split] = index + 1
-        name, documents_name = shard_file(self.split, index), documents_file(self.split, index)
-        offsets = np.cumsum([0, *(len(p) for p in self._pieces)], dtype=np.int64)
-        for file, array in ((name, np.concatenate(self._pieces)), (documents_name, offsets)):
-            np.save(self.folder / file, array, allow_pickle=False)
-            fsync_file(self.folder / file)
-        self._done.append(
-            Shard(
-                file=name,
-                documents_file=documents_name,
-                split=self.split,
-                source=self.source,
-                tokens=self._tokens,
-                documents=len(self._pieces),
-                bytes=self._bytes,
-                sha256=sha256_of_file(self.folder / name),
-            )
-        )
-        self._pieces, self._bytes, self._tokens = [], 0, 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +24,14 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     DATA_INCOMPLETE,
     DATA_MANIFEST,
+    DATA_PART,
     dump_json,
     read_json,
     write_atomically,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_OPEN_SHARDS = 256
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
@@ -59,13 +62,24 @@ class Shard:
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a source gave: its hash is over the content and order of all its documents."""
+    """What a source gave.
+
+    Attributes:
+        name: How it is called.
+        spec: Where it lay.
+        documents: Documents read, duplicates included.
+        bytes: UTF-8 bytes of their text.
+        files_skipped: Files, or records, that gave no document.
+        duplicates: Documents left out because they, or near copies, came before.
+        sha256: Over the content and the order of the documents read.
+    """
 
     name: str
     spec: str
     documents: int
     bytes: int
     files_skipped: int
+    duplicates: int
     sha256: str
 
 
@@ -79,6 +93,7 @@ class Manifest:
     eot_id: int
     val_fraction: float
     seed: int
+    dedup: str
     sources: list[SourceSummary]
     shards: list[Shard]
 
@@ -100,8 +115,15 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Writes manifest.json, which makes the folder complete."""
-        content = {"format_version": FORMAT_VERSION, "fingerprint": self.fingerprint} | asdict(self)
-        write_atomically(folder / DATA_MANIFEST, dump_json(content, indent=1) + "\n")
+        write_atomically(folder / DATA_MANIFEST, dump_json(self._content(), indent=1) + "\n")
+
+    def save_part(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Writes part.json instead, with what joining the parts needs to know besides."""
+        content = self._content() | {"joining": facts}
+        write_atomically(folder / DATA_PART, dump_json(content, indent=1) + "\n")
+
+    def _content(self) -> dict[str, Any]:
+        return {"format_version": FORMAT_VERSION, "fingerprint": self.fingerprint} | asdict(self)
 
 
 def is_prepared(folder: Path) -> bool:
@@ -109,9 +131,10 @@ def is_prepared(folder: Path) -> bool:
 
     Other programs write a `manifest.json` too: the content decides, not the name.
     """
-    manifest, marker = folder / DATA_MANIFEST, folder / DATA_INCOMPLETE
-    if manifest.is_file():
-        return b'"tokenizer_fingerprint"' in manifest.read_bytes()
+    marker = folder / DATA_INCOMPLETE
+    for manifest in (folder / DATA_MANIFEST, folder / DATA_PART):
+        if manifest.is_file():
+            return b'"tokenizer_fingerprint"' in manifest.read_bytes()
     return marker.is_file() and marker.read_bytes().startswith(b"fromscratch prepare ")
 
 
@@ -123,6 +146,11 @@ def load_manifest(folder: Path) -> Manifest:
             shards are not as long as the manifest says.
     """
     if not (folder / DATA_MANIFEST).is_file():
+        if (folder / DATA_PART).is_file():
+            raise UserError(
+                f"{folder} is one part of a preparation.",
+                fix="Join all its parts: fromscratch data merge PART ... --out DATA",
+            )
         if is_prepared(folder):
             command = (folder / DATA_INCOMPLETE).read_text(encoding="utf-8").strip()
             raise UserError(
@@ -133,7 +161,28 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder} is not prepared data (it has no {DATA_MANIFEST}).",
             fix=f"Prepare text into it: fromscratch prepare SOURCE --out {folder}",
         )
-    content: dict[str, Any] = read_json(folder / DATA_MANIFEST)
+    return _read_manifest(folder, read_json(folder / DATA_MANIFEST))
+
+
+def load_part(folder: Path) -> tuple[Manifest, dict[str, Any]]:
+    """Reads a part's manifest, and what `Manifest.save_part` was told besides.
+
+    Raises:
+        UserError: The folder is not a finished part, or is damaged.
+    """
+    if not (folder / DATA_PART).is_file():
+        if (folder / DATA_INCOMPLETE).is_file():
+            load_manifest(folder)  # says how to finish it
+        raise UserError(
+            f"{folder} is not a part of a preparation (it has no {DATA_PART}).",
+            fix="Make the parts: fromscratch prepare SOURCE --part 0/2 --out PART-0, and so on.",
+        )
+    content = read_json(folder / DATA_PART)
+    facts: dict[str, Any] = content.pop("joining", {}) if isinstance(content, dict) else {}
+    return _read_manifest(folder, content), facts
+
+
+def _read_manifest(folder: Path, content: Any) -> Manifest:
     if not isinstance(content, dict):
         raise _edited(folder)
     version = content.pop("format_version", None)
@@ -152,7 +201,7 @@ def load_manifest(folder: Path) -> Manifest:
     if manifest.fingerprint != recorded:
         raise _edited(folder)
     for shard in manifest.shards:  # now, and not in the middle of a run
-        open_shard(folder, shard)
+        check_shard(folder, shard)
     return manifest
 
 
@@ -163,24 +212,39 @@ def _edited(folder: Path) -> UserError:
     )
 
 
+def check_shard(folder: Path, shard: Shard) -> None:
+    """Looks whether a shard's file is there and as long as the manifest says; reads no tokens.
+
+    Raises:
+        UserError: It is not.
+    """
+    path = folder / shard.file
+    try:
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = file.tell() + dtype.itemsize * shard.tokens
+            actual = file.seek(0, os.SEEK_END)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}).", fix="Prepare the data again."
+        ) from None
+    if shape != (shard.tokens,) or dtype not in (np.uint16, np.uint32) or size != actual:
+        raise UserError(
+            f"{path} holds {dtype} {shape} in {actual:,} bytes; the manifest says "
+            f"{shard.tokens:,} tokens.",
+            fix="Prepare the data again.",
+        )
+
+
 def open_shard(folder: Path, shard: Shard) -> TokenArray:
     """Memory-maps a shard's tokens.
 
     Raises:
         UserError: The file is missing or not what the manifest says.
     """
-    path = folder / shard.file
-    try:
-        tokens: TokenArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}).", fix="Prepare the data again."
-        ) from None
-    if tokens.shape != (shard.tokens,) or tokens.dtype not in (np.uint16, np.uint32):
-        raise UserError(
-            f"{path} holds {tokens.dtype} {tokens.shape}; the manifest says {shard.tokens} tokens.",
-            fix="Prepare the data again.",
-        )
+    check_shard(folder, shard)
+    tokens: TokenArray = np.load(folder / shard.file, mmap_mode="r", allow_pickle=False)
     return tokens
 
 
@@ -216,6 +280,10 @@ class TokenStream:
         return out
 
     def _shard(self, index: int) -> TokenArray:
-        if index not in self._open:
-            self._open[index] = open_shard(self.folder, self.shards[index])
-        return self._open[index]
+        tokens = self._open.pop(index, None)
+        if tokens is None:
+            if len(self._open) >= _OPEN_SHARDS:  # each holds a file open, and a process may few
+                del self._open[next(iter(self._open))]
+            tokens = open_shard(self.folder, self.shards[index])
+        self._open[index] = tokens  # the last one is the one used last
+        return tokens

@@ -15,6 +15,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from fromscratch.data.documents import Document
 from fromscratch.data.shards import is_prepared
@@ -70,6 +71,16 @@ class Portion:
     size: int
 
 
+Documents = Literal["auto", "file", "passage", "paragraph"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    documents: Documents = "auto"
+
+
 @dataclass(frozen=True)
 class Source:
     """One named stream of documents.
@@ -81,6 +92,7 @@ class Source:
 
     name: str
     spec: str
+    reading: Reading = Reading()
 
     def portions(self) -> list[Portion]:
         """What there is to read, in a fixed order that does not depend on the disk.
@@ -92,8 +104,14 @@ class Source:
             return [Portion(EMBEDDED, 1)]
         return [Portion(str(path), path.stat().st_size) for path in _matching_files(self.spec)]
 
-    def read(self, portion: Portion, report: SourceReport) -> Iterator[Document]:
+    def read(
+        self, portion: Portion, report: SourceReport, tokenizer: Any = None
+    ) -> Iterator[Document]:
         """Yields one portion's documents in a fixed order; counts files and skips in `report`."""
+        whole = self._read(portion, report)
+        yield from passages(whole) if self.reading.documents == "passage" else whole
+
+    def _read(self, portion: Portion, report: SourceReport) -> Iterator[Document]:
         if self.spec == EMBEDDED:
             yield from _embedded_documents(self.name, report)
             return

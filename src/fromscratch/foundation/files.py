@@ -25,6 +25,12 @@ DATA_MANIFEST = "manifest.json"
 DATA_TOKENIZER = "tokenizer.json"
 DATA_TOKENIZER_CONFIG = "tokenizer_config.json"
 DATA_INCOMPLETE = "INCOMPLETE"
+DATA_JOURNAL = "progress.json"
+DATA_SEEN = "seen.db"
+DATA_LOCK = "prepare.lock"
+DATA_PART = "part.json"
+DATA_PART_KEYS = "keys.bin"
+DATA_PART_BANDS = "bands.bin"
 
 # --- names inside RUN/ ----------------------------------------------------------------------------
 RUN_RECIPE = "recipe.toml"

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from fromscratch.data.batches import TrainingData, TrainingSource, ValidationSet, Windows
 from fromscratch.data.documents import SPLITS, Split
-from fromscratch.data.prepare import PrepareOptions, prepare
+from fromscratch.data.options import PrepareOptions
+from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_manifest
 from fromscratch.data.sources import Source, name_for
 from fromscratch.foundation.errors import UserError

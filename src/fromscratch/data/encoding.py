@@ -1,0 +1,194 @@
+"""Documents to ids, on all cores, in the order in which they were read.
+
+Reading is cheap and happens on the calling thread; encoding and hashing leave the interpreter's
+lock to others, so worker threads do them for a few batches ahead. Each batch says where reading
+goes on after it: whoever has written a batch to the disk can note that place and lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from fromscratch.data.documents import KEY_BYTES, Document, content_key
+from fromscratch.data.sources import Portion, Source, SourceReport
+from fromscratch.tokenizer.tokenizer import Tokenizer, encodable
+
+_BATCH_DOCUMENTS = 256
+_BATCH_CHARACTERS = 1_000_000
+
+NearBands = Callable[[Sequence[str]], npt.NDArray[np.uint64]]
+Work = list[tuple[int, Portion]]
+"""What is to be read: the number of a source, and a portion of it."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in the work: documents of a portion before it have been taken."""
+
+    portion: int = 0
+    documents: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some documents of one source, one after the other.
+
+    Attributes:
+        source: Its number.
+        documents: Possibly none, at the end of a portion.
+        end: Where reading goes on.
+        files: Files that gave a document since the batch before.
+        skipped: Place and reason of what gave none.
+    """
+
+    source: int
+    documents: list[Document]
+    end: Cursor
+    files: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The documents of a batch as ids.
+
+    Attributes:
+        batch: Where they came from; its documents are let go.
+        ids: Of all documents, end to end, without end-of-text.
+        lengths: (n,) ids of each.
+        n_bytes: (n,) bytes of text that the ids of each stand for.
+        text_bytes: Bytes of text read, all documents together.
+        keys: (n, KEY_BYTES) what each document's content is known by.
+        bands: (n, n_bands) for near-duplicates, where they are looked for.
+    """
+
+    batch: Batch
+    ids: npt.NDArray[np.uint32]
+    lengths: npt.NDArray[np.int64]
+    n_bytes: npt.NDArray[np.int64]
+    text_bytes: int
+    keys: npt.NDArray[np.uint8]
+    bands: npt.NDArray[np.uint64] | None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def read_batches(
+    sources: list[Source], work: Work, tokenizer: Tokenizer, start: Cursor
+) -> Iterator[Batch]:
+    """Reads the work from `start` on, in batches bounded in number and, but for one text, in size.
+
+    A batch is of one source. The last of each source may be empty: it tells what was skipped.
+    """
+    batch = _BatchBeingRead(start)
+    for index in range(start.portion, len(work)):
+        number, portion = work[index]
+        if index > start.portion and number != work[index - 1][0]:
+            yield batch.take(work[index - 1][0])
+        report = SourceReport()
+        documents = sources[number].read(portion, report, tokenizer)
+        passed = start.documents if index == start.portion else 0
+        for _ in islice(documents, passed):  # what is already written
+            pass
+        batch.follow(report)
+        for document in documents:
+            passed += 1
+            batch.add(document, Cursor(index, passed))
+            if batch.is_full:
+                yield batch.take(number)
+        batch.end = Cursor(index + 1, 0)
+        batch.look()
+    if start.portion < len(work):
+        yield batch.take(work[-1][0])
+
+
+class _BatchBeingRead:
+    """Collects documents, and what the report of the portion being read gained since the last."""
+
+    def __init__(self, start: Cursor) -> None:
+        self.end = start
+        self._documents: list[Document] = []
+        self._size = 0
+        self._files, self._skipped = 0, list[tuple[str, str]]()
+        self.follow(SourceReport())
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._documents) == _BATCH_DOCUMENTS or self._size >= _BATCH_CHARACTERS
+
+    def follow(self, report: SourceReport) -> None:
+        """From here on, counts what `report` gains."""
+        self._report, self._seen = report, (report.files, len(report.skipped))
+
+    def look(self) -> None:
+        """Takes over what the report gained."""
+        files, skipped = self._seen
+        self._files += self._report.files - files
+        self._skipped += self._report.skipped[skipped:]
+        self._seen = self._report.files, len(self._report.skipped)
+
+    def add(self, document: Document, end: Cursor) -> None:
+        self._documents.append(document)
+        self._size += len(document.text) if document.ids is None else 4 * len(document.ids)
+        self.end = end
+        self.look()
+
+    def take(self, source: int) -> Batch:
+        taken = Batch(source, self._documents, self.end, self._files, self._skipped)
+        self._documents, self._size, self._files, self._skipped = [], 0, 0, []
+        return taken
+
+
+def encode(
+    batch: Batch, tokenizer: Tokenizer, *, seed: int, near_bands: NearBands | None
+) -> Encoded:
+    """The batch as ids; runs on any thread."""
+    documents = batch.documents
+    if documents and documents[0].ids is not None:
+        given = [d.ids for d in documents if d.ids is not None]
+        lengths = np.array([len(i) for i in given], dtype=np.int64)
+        ids = np.concatenate(given)
+        raw = [tokenizer.decode_bytes(i.tolist()) for i in given]
+        texts = [r.decode("utf-8", "replace") for r in raw] if near_bands else []
+    else:
+        texts = [encodable(d.text) for d in documents]
+        ids, lengths = tokenizer.encode_ragged(texts)
+        raw = [t.encode("utf-8") for t in texts]
+    keys = b"".join(content_key(r, seed) for r in raw)
+    before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return Encoded(
+        batch=Batch(batch.source, [], batch.end, batch.files, batch.skipped),
+        ids=ids,
+        lengths=lengths,
+        n_bytes=np.diff(before[ends]),
+        text_bytes=sum(map(len, raw)),
+        keys=np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
+        bands=near_bands(texts) if near_bands else None,
+    )
+
+
+def encode_in_order(
+    batches: Iterator[Batch], encode_one: Callable[[Batch], Encoded], *, workers: int
+) -> Iterator[Encoded]:
+    """Encodes batches on `workers` threads and yields them in their order."""
+    waiting: deque[Future[Encoded]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="encode") as pool:
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(encode_one, batch))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

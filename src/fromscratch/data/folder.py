@@ -1,0 +1,114 @@
+"""The life of a data folder: begun, interrupted, gone on with, replaced.
+
+A marker lies in it from the first write to the last, with the command that finishes the job. What
+makes the folder whole (a manifest) is written last and removed first, so that it never lies.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fromscratch.data.documents import SPLITS
+from fromscratch.data.journal import Journal
+from fromscratch.data.shards import is_prepared
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import (
+    DATA_INCOMPLETE,
+    DATA_JOURNAL,
+    DATA_LOCK,
+    DATA_MANIFEST,
+    DATA_PART,
+    DATA_PART_BANDS,
+    DATA_PART_KEYS,
+    DATA_SEEN,
+    DATA_TOKENIZER,
+    DATA_TOKENIZER_CONFIG,
+    fsync_folder,
+    write_atomically,
+)
+from fromscratch.tokenizer.tokenizer import Tokenizer
+
+_COMPLETE = (DATA_MANIFEST, DATA_PART)
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raises a UserError where `folder` holds something that must not be written over."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; --out names a folder.")
+    if not folder.is_dir() or not any(p.name != DATA_LOCK for p in folder.iterdir()):
+        return
+    if not is_prepared(folder):
+        raise UserError(
+            f"{folder} is not empty and holds no prepared data; nothing was touched.",
+            fix="Choose another --out.",
+        )
+    if any((folder / name).is_file() for name in _COMPLETE) and not overwrite:
+        raise UserError(
+            f"{folder} already holds prepared data.",
+            fix="Choose another --out, or say --overwrite to replace it.",
+        )
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes from preparing into the folder; makes it.
+
+    Raises:
+        UserError: Another one is at it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / DATA_LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another process is preparing {folder} at this moment.",
+            fix="Wait for it, or choose another --out.",
+        ) from None
+    try:
+        yield
+    finally:
+        (folder / DATA_LOCK).unlink(missing_ok=True)
+        lock.release()
+        if made and not any(folder.iterdir()):  # nothing came of it
+            folder.rmdir()
+
+
+def begin(folder: Path, command: list[str], tokenizer: Tokenizer, journal: Journal) -> None:
+    """Removes what an earlier preparation left, and lays down what the new one goes on from."""
+    write_atomically(folder / DATA_INCOMPLETE, shlex.join(command) + "\n")
+    remove_data(folder)
+    tokenizer.save(folder)
+    journal.save(folder)
+
+
+def end(folder: Path) -> None:
+    """Takes the marker away, once the folder is whole."""
+    for name in (DATA_JOURNAL, DATA_SEEN, DATA_INCOMPLETE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def give_up(folder: Path) -> None:
+    """Removes what was written, where finishing it would not help."""
+    remove_data(folder)
+    for name in (DATA_TOKENIZER, DATA_TOKENIZER_CONFIG, DATA_INCOMPLETE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_data(folder: Path) -> None:
+    """Removes prepared data; what makes it whole first, and only files of our names."""
+    for name in (*_COMPLETE, DATA_JOURNAL):
+        (folder / name).unlink(missing_ok=True)
+    fsync_folder(folder)
+    for name in (DATA_SEEN, DATA_PART_KEYS, DATA_PART_BANDS):
+        (folder / name).unlink(missing_ok=True)
+    for split in SPLITS:
+        for pattern in (f"{split}-*.npy", f"docs-{split}-*.npy"):
+            for path in folder.glob(pattern):
+                path.unlink()

@@ -1,0 +1,94 @@
+"""How far a preparation has come, so that a killed one goes on where it was.
+
+The journal is written after everything that it counts has been forced to the disk, and replaces the
+one before it in one step. Whatever lies on the disk beyond it is cut off when work goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fromscratch.data.documents import SPLITS, Split
+from fromscratch.data.encoding import Cursor
+from fromscratch.data.shards import Shard
+from fromscratch.data.sources import Documents
+from fromscratch.data.writer import OpenShard
+from fromscratch.foundation.files import DATA_JOURNAL, dump_json, read_json, write_atomically
+
+LISTED_SKIPS = 1_000
+"""So many skipped files are named; the rest is counted."""
+
+
+@dataclass
+class SourceProgress:
+    """What a source has given so far.
+
+    Attributes:
+        documents: Documents read, those that were left out as duplicates included.
+        bytes: UTF-8 bytes of their text.
+        files: Files that gave a document.
+        files_skipped: Files, or records, that gave none.
+        duplicates: Documents left out.
+        sha256: Chained over the documents' keys in order.
+        skipped: The first of those that gave none, with the reason.
+    """
+
+    documents: int = 0
+    bytes: int = 0
+    files: int = 0
+    files_skipped: int = 0
+    duplicates: int = 0
+    sha256: str = ""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Journal:
+    """The committed state of a preparation.
+
+    Attributes:
+        job: Hash of all that determines its result; another job does not go on with it.
+        documents: The kind of documents that `auto` came to.
+        cursor: Where reading goes on.
+        sources: By number.
+        shards: Those that are complete.
+        open: By split, the shard that is being written.
+    """
+
+    job: str
+    documents: Documents
+    sources: list[SourceProgress]
+    cursor: Cursor = field(default_factory=Cursor)
+    shards: list[Shard] = field(default_factory=list)
+    open: dict[Split, OpenShard] = field(
+        default_factory=lambda: {split: OpenShard() for split in SPLITS}
+    )
+
+    @property
+    def documents_read(self) -> int:
+        """Documents read from all sources."""
+        return sum(source.documents for source in self.sources)
+
+    def save(self, folder: Path) -> None:
+        """Replaces the journal in `folder`."""
+        write_atomically(folder / DATA_JOURNAL, dump_json(asdict(self)))
+
+
+def load_journal(folder: Path, job: str) -> Journal | None:
+    """The journal of an interrupted preparation; None where there is none of this very job."""
+    path = folder / DATA_JOURNAL
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = read_json(path)
+    if content.get("job") != job:
+        return None
+    content["cursor"] = Cursor(**content["cursor"])
+    content["sources"] = [
+        SourceProgress(**s | {"skipped": [(a, b) for a, b in s["skipped"]]})
+        for s in content["sources"]
+    ]
+    content["shards"] = [Shard(**s) for s in content["shards"]]
+    content["open"] = {split: OpenShard(**content["open"][split]) for split in SPLITS}
+    return Journal(**content)
