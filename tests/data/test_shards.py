@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fromscratch.data.prepare import PrepareOptions, prepare
+from fromscratch.data.options import PrepareOptions
+from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_manifest, open_shard
 from fromscratch.data.sources import Source
 from fromscratch.foundation.errors import UserError
@@ -117,13 +118,13 @@ def test_where_the_text_lay_is_not_part_of_the_fingerprint(folder: Path) -> None
 
 
 def test_another_format_version_is_refused(folder: Path) -> None:
-    edit(folder, lambda m: m.update(format_version=2))
-    with pytest.raises(UserError, match="format 2"):
+    edit(folder, lambda m: m.update(format_version=9))
+    with pytest.raises(UserError, match="format 9"):
         load_manifest(folder)
 
 
 def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
-    (folder / "manifest.json").write_text('{"format_version": 1, "tokenizer_fing')
+    (folder / "manifest.json").write_text('{"format_version": 2, "tokenizer_fing')
     with pytest.raises(UserError, match="not readable JSON"):
         load_manifest(folder)
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fromscratch.data.batches import IGNORE, ValidationSet, Windows
-from fromscratch.data.prepare import PrepareOptions, prepare
+from fromscratch.data.options import PrepareOptions
+from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import TokenStream
 from fromscratch.data.sources import Source
 from fromscratch.evaluate.loss import LossTotals, evaluate_loss

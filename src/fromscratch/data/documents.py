@@ -64,7 +64,7 @@ def held_out(keys: npt.NDArray[np.uint8], val_fraction: float) -> npt.NDArray[np
     return draws < val_fraction
 
 
-def fitting_val_fraction(texts: Iterable[bytes], *, least: float, seed: int) -> float | None:
+def fitting_val_fraction(texts: Iterable[str], *, least: float, seed: int) -> float | None:
     """The share to hold out where nobody says one.
 
     Args:
@@ -76,7 +76,7 @@ def fitting_val_fraction(texts: Iterable[bytes], *, least: float, seed: int) -> 
         `least`, or as much more as it takes to hold out some ten documents of a small corpus, a
         third of a very small one; None when there are not two different texts to part.
     """
-    keys = {content_key(text, seed) for text in texts}
+    keys = {content_key(text.encode("utf-8", "replace"), seed) for text in texts}
     draws = sorted(int.from_bytes(key[:8], "big") / 2**64 for key in keys)
     wanted = min(_WANTED_HELD_OUT, len(draws) // 3 or 1)
     if len(draws) < 2:

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
-from fromscratch.data.duplicates import N_BANDS
 from fromscratch.data.encoding import Batch, Cursor, Encoded
 from fromscratch.data.folder import alone_in, begin, check_folder
 from fromscratch.data.journal import LISTED_SKIPS, Journal, SourceProgress
+from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.output import Output
 from fromscratch.data.prepare import Prepared, Progress, complete

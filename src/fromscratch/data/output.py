@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
-from fromscratch.data.duplicates import N_BANDS, Dedup, Seen
+from fromscratch.data.duplicates import Dedup, Seen
 from fromscratch.data.encoding import Cursor, Encoded
 from fromscratch.data.journal import LISTED_SKIPS, Journal, SourceProgress
+from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.shards import Shard
 from fromscratch.data.writer import ShardWriter

@@ -110,7 +110,11 @@ def prepare(
         finally:
             output.abandon()
         return complete(
-            folder, tokenizer, options, sources, journal,
+            folder,
+            tokenizer,
+            options,
+            sources,
+            journal,
             joining=None if part is None else joining | {"part": asdict(part)},
         )
 
@@ -211,7 +215,7 @@ def default_val_fraction(sources: list[Source], *, least: float, seed: int = 0) 
     options = PrepareOptions()
     options = replace(options, documents=_kind_of_documents(sources, options))
     documents = (
-        document.text.encode("utf-8", "replace")
+        document.text
         for source in sources
         for document in _reading(source, options).documents(SourceReport())
     )
@@ -241,9 +245,7 @@ def _check_not_empty(sources: list[Source]) -> None:
             )
 
 
-def _kind_of_documents(
-    sources: list[Source], options: PrepareOptions
-) -> Documents:
+def _kind_of_documents(sources: list[Source], options: PrepareOptions) -> Documents:
     """What `auto` comes to: few documents are cut, so that some of the text can be held out."""
     if options.documents != "auto":
         return options.documents
