@@ -82,13 +82,18 @@ class Encoded:
 
 
 def read_batches(
-    sources: list[Source], work: Work, tokenizer: Tokenizer, start: Cursor
+    sources: list[Source],
+    work: Work,
+    tokenizer: Tokenizer,
+    start: Cursor,
+    *,
+    most_characters: int = _BATCH_CHARACTERS,
 ) -> Iterator[Batch]:
     """Reads the work from `start` on, in batches bounded in number and, but for one text, in size.
 
     A batch is of one source. The last of each source may be empty: it tells what was skipped.
     """
-    batch = _BatchBeingRead(start)
+    batch = _BatchBeingRead(start, min(most_characters, _BATCH_CHARACTERS))
     for index in range(start.portion, len(work)):
         number, portion = work[index]
         if index > start.portion and number != work[index - 1][0]:
@@ -113,8 +118,9 @@ def read_batches(
 class _BatchBeingRead:
     """Collects documents, and what the report of the portion being read gained since the last."""
 
-    def __init__(self, start: Cursor) -> None:
+    def __init__(self, start: Cursor, most_characters: int) -> None:
         self.end = start
+        self._most_characters = most_characters
         self._documents: list[Document] = []
         self._size = 0
         self._files, self._skipped = 0, list[tuple[str, str]]()
@@ -122,7 +128,7 @@ class _BatchBeingRead:
 
     @property
     def is_full(self) -> bool:
-        return len(self._documents) == _BATCH_DOCUMENTS or self._size >= _BATCH_CHARACTERS
+        return len(self._documents) == _BATCH_DOCUMENTS or self._size >= self._most_characters
 
     def follow(self, report: SourceReport) -> None:
         """From here on, counts what `report` gains."""

@@ -29,6 +29,7 @@ from fromscratch.foundation.files import (
     DATA_TOKENIZER,
     DATA_TOKENIZER_CONFIG,
     fsync_folder,
+    temporary_name,
     write_atomically,
 )
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -40,7 +41,9 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raises a UserError where `folder` holds something that must not be written over."""
     if folder.is_file():
         raise UserError(f"{folder} is a file; --out names a folder.")
-    if not folder.is_dir() or not any(p.name != DATA_LOCK for p in folder.iterdir()):
+    # A crash at the very start leaves no more than these.
+    litter = {DATA_LOCK, temporary_name(DATA_INCOMPLETE)}
+    if not folder.is_dir() or not {p.name for p in folder.iterdir()} - litter:
         return
     if not is_prepared(folder):
         raise UserError(
@@ -90,6 +93,8 @@ def begin(folder: Path, command: list[str], tokenizer: Tokenizer, journal: Journ
 
 def end(folder: Path) -> None:
     """Takes the marker away, once the folder is whole."""
+    for name in (*_COMPLETE, DATA_TOKENIZER, DATA_TOKENIZER_CONFIG, DATA_JOURNAL, DATA_INCOMPLETE):
+        (folder / temporary_name(name)).unlink(missing_ok=True)
     for name in (DATA_JOURNAL, DATA_SEEN, DATA_INCOMPLETE):
         (folder / name).unlink(missing_ok=True)
 

@@ -54,7 +54,8 @@ class Journal:
         cursor: Where reading goes on.
         sources: By number.
         shards: Those that are complete.
-        open: By split, the shard that is being written.
+        source: The number of the source that is being written.
+        open: By split, its shard that is not complete.
     """
 
     job: str
@@ -62,6 +63,7 @@ class Journal:
     sources: list[SourceProgress]
     cursor: Cursor = field(default_factory=Cursor)
     shards: list[Shard] = field(default_factory=list)
+    source: int = 0
     open: dict[Split, OpenShard] = field(
         default_factory=lambda: {split: OpenShard() for split in SPLITS}
     )

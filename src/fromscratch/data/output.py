@@ -51,8 +51,7 @@ class Output:
     ) -> None:
         self.folder, self.tokenizer, self.options = folder, tokenizer, options
         self.sources, self.journal = sources, journal
-        self._source: int | None = None
-        self._writers: dict[Split, ShardWriter] = {}
+        self._writers = self._open_writers()
         dedup: Dedup = "none" if is_part else options.dedup
         self._seen = None
         if dedup != "none":
@@ -131,22 +130,27 @@ class Output:
 
     def _turn_to(self, source: int) -> bool:
         """Sources do not share shards: closes those of the source before."""
-        if source == self._source:
+        if source == self.journal.source:
             return False
         closed = self._close_writers()
-        self._source = source
-        dtype = np.uint16 if self.tokenizer.vocab_size <= 2**16 else np.uint32
-        for split in SPLITS:
-            self._writers[split] = ShardWriter(
+        self.journal.source = source
+        self._writers = self._open_writers()
+        return closed
+
+    def _open_writers(self) -> dict[Split, ShardWriter]:
+        journal = self.journal
+        return {
+            split: ShardWriter(
                 self.folder,
                 split,
-                self.sources[source],
-                dtype=dtype,
+                self.sources[journal.source],
+                dtype=np.uint16 if self.tokenizer.vocab_size <= 2**16 else np.uint32,
                 eot_id=self.tokenizer.eot_id,
                 shard_tokens=self.options.shard_tokens,
-                state=self.journal.open[split],
+                state=journal.open[split],
             )
-        return closed
+            for split in SPLITS
+        }
 
     def _close_writers(self) -> bool:
         closed = []

@@ -133,7 +133,9 @@ def _write(
     work = [(i, portion) for i, source in enumerate(sources) for portion in source.portions()]
     if part is not None:
         work = work[part.slice([portion.size for _, portion in work])]
-    batches = read_batches(sources, work, tokenizer, journal.cursor)
+    # A batch is done again after a crash: it must not be more than a shard.
+    most = max(1, options.shard_tokens // 2)
+    batches = read_batches(sources, work, tokenizer, journal.cursor, most_characters=most)
     bands = near_bands if options.dedup == "near" else None
     committed = time.monotonic()
     for encoded in encode_in_order(

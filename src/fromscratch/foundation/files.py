@@ -135,10 +135,15 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def temporary_name(name: str) -> str:
+    """What a file is called until it is whole; a crash may leave it behind."""
+    return f".{name}.tmp"
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replaces `path` by `content` so that no reader and no crash ever sees half of it."""
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with open(temporary, "wb") as handle:
             handle.write(data)

@@ -1,0 +1,238 @@
+"""A preparation that is killed at any moment and run again ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fromscratch.data.options import PrepareOptions
+from fromscratch.data.prepare import prepare
+from fromscratch.data.shards import load_manifest
+from fromscratch.data.sources import Source
+from fromscratch.foundation.errors import UserError
+
+# A server that has imported what is needed and started no threads: its forks are quick and safe.
+_CHILDREN = multiprocessing.get_context("forkserver")
+_CHILDREN.set_forkserver_preload(["fromscratch.data.prepare"])
+
+
+def texts(folder: Path, n: int, *, seed: int = 0) -> list[Source]:
+    """Two sources of short documents, some of which are copies or near copies of earlier ones."""
+    draw = random.Random(seed)
+    words = [f"word{i}" for i in range(300)]
+    sources = []
+    earlier: list[list[str]] = []
+    for name in ("one", "two"):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            document = draw.choices(words, k=draw.randrange(5, 120))
+            if earlier and i % 7 == 3:
+                document = list(draw.choice(earlier))
+            if earlier and i % 7 == 5:
+                document = list(draw.choice(earlier))
+                document[draw.randrange(len(document))] = "changed"
+            earlier.append(document)
+            (folder / name / f"{i:04}.txt").write_text(" ".join(document))
+        (folder / name / "photo.jpg").write_bytes(b"\x00\xff")
+        sources.append(Source(name, str(folder / name)))
+    return sources
+
+
+def settings(**changes: object) -> PrepareOptions:
+    standard = {"tokenizer": "bytes", "val_fraction": 0.1, "documents": "file"}
+    return PrepareOptions(**(standard | {"shard_tokens": 30_000} | changes))  # type: ignore[arg-type]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def _prepare_and_die(sources: list[Source], folder: Path, options: PrepareOptions, at: int) -> None:
+    """Runs in a child: the `at`-th operation on the disk is not survived.
+
+    Nothing is forced to the disk: a killed process loses nothing of what it has written, and the
+    order of the operations is what is tested.
+    """
+    left = at
+    os.fsync = lambda descriptor: None
+
+    def deadly(operation):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def wrapped(*arguments, **named):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN003, ANN202
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*arguments, **named)
+
+        return wrapped
+
+    for name in ("fsync", "replace", "unlink", "mkdir"):
+        setattr(os, name, deadly(getattr(os, name)))
+    from fromscratch.data import prepare as module
+
+    module._COMMIT_SECONDS = 0.0  # type: ignore[attr-defined]  # commit after every batch
+    prepare(sources, folder, options, workers=1)
+
+
+def killed(sources: list[Source], folder: Path, options: PrepareOptions, at: int) -> bool:
+    """Whether a preparation died at its `at`-th operation rather than finish before it."""
+    child = _CHILDREN.Process(target=_prepare_and_die, args=(sources, folder, options, at))
+    child.start()
+    child.join(60)
+    assert child.exitcode in (0, -signal.SIGKILL), child.exitcode
+    return child.exitcode != 0
+
+
+def complete_shards(folder: Path) -> list[str]:
+    """Token shards whose header says as many tokens as the file holds, and not none."""
+    complete = []
+    for path in sorted(folder.glob("train-*.npy")):
+        try:
+            if len(np.load(path, mmap_mode="r")):
+                complete.append(path.name)
+        except (ValueError, OSError):
+            pass
+    return complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dedup", ["none", "near"])
+def test_killed_before_every_operation_on_the_disk(tmp_path: Path, dedup: str) -> None:
+    sources = texts(tmp_path / "texts", 100)
+    options = settings(dedup=dedup, shard_tokens=16_000)
+    clean = prepare(sources, tmp_path / "clean", options)
+    assert len(clean.manifest.select("train")) > 3
+    assert len(clean.manifest.select("val")) >= 2
+    assert (sum(s.duplicates for s in clean.manifest.sources) > 20) == (dedup == "near")
+    expected = files(tmp_path / "clean")
+    moments = kills = 0
+    for at in range(1, 1000, 5 if dedup == "none" else 7):
+        folder = tmp_path / f"data-{at}"
+        if not killed(sources, folder, options, at):
+            break
+        kills += 1
+        # Once more, at another place of what is left.
+        if not (folder / "manifest.json").is_file():
+            killed(sources, folder, options, 3 + at % 17)
+        if (folder / "manifest.json").is_file():  # whole; only the marker may be left behind
+            load_manifest(folder)
+            continue
+        done: list[int] = []
+        journal = folder / "progress.json"
+        committed = json.loads(journal.read_text()) if journal.is_file() else None
+        finished = complete_shards(folder)
+        prepare(sources, folder, options, progress=lambda stage, n, done=done: done.append(n))
+        assert files(folder) == expected, at
+        if committed:
+            moments += 1
+            before = sum(s["documents"] for s in committed["sources"])
+            assert not done or done[0] >= before  # what was committed is not done again
+            counted = {s["file"] for s in committed["shards"]}
+            assert len([f for f in finished if f not in counted]) <= 1  # at most a shard was lost
+    assert kills > 12, kills
+    assert moments > 8, moments
+
+
+def test_what_lies_beyond_the_journal_is_cut_off(tmp_path: Path) -> None:
+    """A machine that loses power may leave any bytes after those that were forced to the disk."""
+    sources = texts(tmp_path / "texts", 300)
+    prepare(sources, tmp_path / "clean", settings())
+    for at in (40, 60, 80):
+        folder = tmp_path / f"data-{at}"
+        assert killed(sources, folder, settings(), at)
+        journal = json.loads((folder / "progress.json").read_text())
+        for split, state in journal["open"].items():
+            for name in (
+                f"{split}-{state['index']:05}.npy",
+                f"docs-{split}-{state['index']:05}.npy",
+            ):
+                with open(folder / name, "ab") as file:
+                    file.write(b"\xab" * 777)
+        prepare(sources, folder, settings())
+        assert files(folder) == files(tmp_path / "clean")
+
+
+def test_other_text_or_settings_start_over(tmp_path: Path) -> None:
+    sources = texts(tmp_path / "texts", 150)
+    assert killed(sources, tmp_path / "data", settings(), 40)
+    (tmp_path / "texts" / "one" / "0003.txt").write_text("something else entirely")
+    prepare(sources, tmp_path / "data", settings())
+    prepare(sources, tmp_path / "clean", settings())
+    assert files(tmp_path / "data") == files(tmp_path / "clean")
+    assert killed(sources, tmp_path / "more", settings(), 40)
+    prepare(sources, tmp_path / "more", settings(seed=3))
+    prepare(sources, tmp_path / "clean-3", settings(seed=3))
+    assert files(tmp_path / "more") == files(tmp_path / "clean-3")
+
+
+def test_a_trained_tokenizer_is_not_trained_again(tmp_path: Path) -> None:
+    sources = texts(tmp_path / "texts", 150)
+    options = settings(tokenizer="bpe:300")
+    assert killed(sources, tmp_path / "data", options, 30)
+    stages: list[str] = []
+    prepare(sources, tmp_path / "data", options, progress=lambda stage, n: stages.append(stage))
+    assert set(stages) == {"tokens"}
+    prepare(sources, tmp_path / "clean", options)
+    assert files(tmp_path / "data") == files(tmp_path / "clean")
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    sources = texts(tmp_path / "texts", 20)
+    refused: list[str] = []
+
+    def second(stage: str, n: int) -> None:
+        if not refused:
+            with pytest.raises(UserError, match="Another process") as caught:
+                prepare(sources, tmp_path / "data", settings())
+            refused.append(str(caught.value))
+
+    prepare(sources, tmp_path / "data", settings(), progress=second)
+    assert refused
+    assert not (tmp_path / "data" / "prepare.lock").exists()
+    load_manifest(tmp_path / "data")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_the_number_of_threads_changes_nothing(tmp_path: Path, workers: int) -> None:
+    sources = texts(tmp_path / "texts", 200)
+    prepare(sources, tmp_path / "one", settings(dedup="near"), workers=1)
+    prepare(sources, tmp_path / "more", settings(dedup="near"), workers=workers)
+    assert files(tmp_path / "one") == files(tmp_path / "more")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_text(tmp_path: Path, shared_data: Path) -> None:
+    text = (shared_data / "wikitext2" / "valid.txt").read_text()
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from fromscratch.data.sources import Source\n"
+        "from fromscratch.data.options import PrepareOptions\n"
+        "from fromscratch.data.prepare import prepare\n"
+        "prepare([Source('text', sys.argv[1])], Path(sys.argv[2]), PrepareOptions(documents='passage'))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 'torch' in sys.modules)\n"
+    )
+    peaks = []
+    for copies in (8, 40):
+        folder = tmp_path / f"texts-{copies}"
+        folder.mkdir()
+        for i in range(copies):
+            (folder / f"{i}.txt").write_text(f"{i}\n{text}")
+        printed = subprocess.run(
+            [sys.executable, "-c", program, str(folder), str(tmp_path / f"data-{copies}")],
+            env=os.environ | {"TIKTOKEN_CACHE_DIR": str(shared_data / "gpt2-bpe")},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert printed[1] == "False"
+        peaks.append(int(printed[0]))
+    assert peaks[1] < 1.1 * peaks[0], peaks
