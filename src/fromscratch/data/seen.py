@@ -154,7 +154,7 @@ def _marks(keys: npt.NDArray[np.uint8], bands: U64 | None) -> U64:
     if bands is None:
         return content[:, None]
     # Keys are compared within their column: the column becomes part of them.
-    marks = mix(bands ^ np.arange(1, N_BANDS + 1, dtype=np.uint64))
+    marks = mix(mix(bands) ^ np.arange(1, N_BANDS + 1, dtype=np.uint64))
     marks[marks == 0] = 1
     marks[bands == 0] = 0
     return np.column_stack([content, marks])
