@@ -80,9 +80,9 @@ def test_any_batching_and_any_return_give_the_plain_rules_answers(
 
 
 def test_a_larger_set_than_memory_holds_answers_like_numpy(tmp_path: Path) -> None:
-    """Four million numbers: through the memory table, into the file, and through its doublings."""
+    """Three million numbers: through the memory table, into the file, and through its doublings."""
     rng = np.random.default_rng(5)
-    numbers = rng.integers(1, 2**64, 4_000_000, dtype=np.uint64)
+    numbers = rng.integers(1, 2**64, 3_000_000, dtype=np.uint64)
     keys = KeySet(tmp_path)
     for start in range(0, len(numbers), 250_000):
         keys.add(numbers[start : start + 250_000])

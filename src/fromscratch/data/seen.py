@@ -6,8 +6,9 @@ into batches; memory does not grow with their number; and after a kill, `forget_
 the state of that moment.
 
 On disk is a log of the documents that were kept, one record of equal length each: the document's
-number and its keys. All else is an index of the log, built anew whenever the log is opened or cut
-(a few seconds for ten million documents), so that nothing can come apart.
+number and its keys. All else is an index of the log, built anew whenever the log is opened or cut,
+so that nothing can come apart. That takes two seconds for ten million documents by content alone,
+and three for each million with band keys.
 """
 
 from __future__ import annotations
@@ -123,9 +124,10 @@ class Seen:
         """
         if self._index is not None:
             self._index.close()
+            self._index = None
         record = 8 * self._words
         total = (os.fstat(self._log.fileno()).st_size - _HEADER) // record
-        self._index = KeySet(self._path.parent, expected=total * (self._words - 1))
+        index = KeySet(self._path.parent, expected=total * (self._words - 1))
         self._next = done = 0
         self._log.seek(_HEADER)
         while done < total:
@@ -136,14 +138,15 @@ class Seen:
             ascending = np.diff(ordinals, prepend=self._next - 1) > 0
             wrong = np.flatnonzero(~ascending | (ordinals >= until))
             good = int(wrong[0]) if len(wrong) else len(rows)
-            self._index.add(rows[:good, 1:].astype(np.uint64).ravel())
+            index.add(rows[:good, 1:].astype(np.uint64).ravel())
             done += good
             if good:
                 self._next = int(ordinals[good - 1]) + 1
             if good < len(rows):
                 break
         self._log.truncate(_HEADER + record * done)
-        return self._index
+        self._index = index
+        return index
 
 
 def _marks(keys: npt.NDArray[np.uint8], bands: U64 | None) -> U64:
