@@ -15,7 +15,7 @@ from fromscratch.data.shards import load_manifest
 from fromscratch.data.sources import Source
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import train_bpe
-from tests.data.test_resume import files, killed, settings, texts
+from tests.data.preparing import files, killed, settings, texts
 
 
 @given(st.lists(st.integers(0, 1000)), st.integers(1, 12))
@@ -67,31 +67,12 @@ def test_a_part_that_was_killed_goes_on(tmp_path: Path, at: int) -> None:
     options = settings(dedup="near", shard_tokens=10_000)
     folders = make_parts(tmp_path, sources, 2, options)
     again = tmp_path / "again"
-    import multiprocessing
-
-    from tests.data import test_resume
-
-    child = multiprocessing.get_context("forkserver").Process(
-        target=_die, args=(sources, again, options, at)
-    )
-    child.start()
-    child.join(60)
-    assert child.exitcode == -9
+    assert killed(sources, again, options, at, part=Part(1, 2))
     with pytest.raises(UserError, match="interrupted") as caught:
         merge([folders[0], again], tmp_path / "merged")
     assert "--part 1/2" in str(caught.value)
-    assert test_resume.complete_shards(again) is not None
     prepare(sources, again, options, part=Part(1, 2))
     assert files(again) == files(folders[1])
-
-
-def _die(sources: list[Source], folder: Path, options: PrepareOptions, at: int) -> None:
-    from functools import partial
-
-    from tests.data import test_resume
-
-    test_resume.prepare = partial(prepare, part=Part(1, 2))
-    test_resume._prepare_and_die(sources, folder, options, at)
 
 
 class TestRefusals:
