@@ -11,16 +11,15 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from fromscratch.data.documents import SPLITS, Document, Split, fitting_val_fraction, split_of
 from fromscratch.data.shards import Manifest, Shard, SourceSummary, is_prepared
-from fromscratch.data.sources import Source, SourceReport, name_for, passages
+from fromscratch.data.sources import Documents, Source, SourceReport, name_for
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     DATA_INCOMPLETE,
@@ -63,7 +62,7 @@ class PrepareOptions:
     val_fraction: float = 0.01
     seed: int = 0
     shard_tokens: int = 100_000_000
-    documents: Literal["auto", "file", "passage"] = "auto"
+    documents: Documents = "auto"
     allow_no_validation: bool = False
 
 
@@ -207,8 +206,11 @@ def _check_not_empty(sources: list[Source]) -> None:
     """Finds out before anything is written that a source has no text at all."""
     for source in sources:
         report = SourceReport()
-        if next(source.documents(report), None) is None:
-            why = f" ({len(report.skipped)} files skipped: " if report.skipped else ""
+        if source.tokenised:
+            continue
+        passages = replace(source, reading=replace(source.reading, documents="passage"))
+        if next(passages.documents(report), None) is None:
+            why = f" ({report.n_skipped} files skipped: " if report.skipped else ""
             if report.skipped:
                 why += "; ".join(f"{Path(p).name}: {r}" for p, r in report.skipped[:3]) + ")"
             raise UserError(
@@ -219,14 +221,19 @@ def _check_not_empty(sources: list[Source]) -> None:
 
 def _reader(sources: list[Source], options: PrepareOptions) -> Reader:
     """How the sources' documents are read: as they come, or cut into passages."""
-    as_passages = options.documents == "passage"
-    if options.documents == "auto":
-        every = (d for source in sources for d in source.documents(SourceReport()))
-        as_passages = sum(1 for _ in islice(every, _ENOUGH_DOCUMENTS)) < _ENOUGH_DOCUMENTS
+    as_passages = (
+        options.documents == "auto"
+        and sum(source.count(_ENOUGH_DOCUMENTS) for source in sources) < _ENOUGH_DOCUMENTS
+    )
 
     def read(source: Source, report: SourceReport) -> Iterator[Document]:
-        documents = source.documents(report)
-        return passages(documents) if as_passages else documents
+        if source.tokenised:
+            return source.documents(report, make_tokenizer(options.tokenizer))
+        kind = options.documents
+        if kind == "auto":
+            kind = "passage" if as_passages else "file"
+        reading = replace(source.reading, documents=kind)
+        return replace(source, reading=reading).documents(report)
 
     return read
 
@@ -278,8 +285,13 @@ def _write_source(
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
     for batch in _batches(documents):
-        texts = [encodable(document.text) for document in batch]
-        for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        texts = [
+            encodable(d.text) if d.ids is None else tokenizer.decode(d.ids.tolist()) for d in batch
+        ]
+        for text, document, encoded in zip(
+            texts, batch, tokenizer.encode_batch(texts), strict=True
+        ):
+            ids = encoded if document.ids is None else document.ids.tolist()
             raw = text.encode("utf-8")
             digest.update(hashlib.sha256(raw).digest())
             side = split_of(text, val_fraction=options.val_fraction, seed=options.seed)
@@ -292,7 +304,7 @@ def _write_source(
         spec=source.spec,
         documents=n_documents,
         bytes=n_bytes,
-        files_skipped=len(report.skipped),
+        files_skipped=report.n_skipped,
         sha256=digest.hexdigest(),
     )
 
