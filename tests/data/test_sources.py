@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fromscratch.data.compressed import zstd
 from fromscratch.data.documents import Document, fitting_val_fraction, split_of
+from fromscratch.data.reading import Reading
 from fromscratch.data.sources import (
     EMBEDDED,
     Source,
     SourceReport,
     name_for,
     parse_sources,
-    passages,
+    spool,
 )
 from fromscratch.foundation.errors import UserError
 
+SKIP = Reading(on_bad="skip")
 
-def read(spec: str | Path) -> tuple[list[Document], SourceReport]:
+
+def read(spec: str | Path, reading: Reading = SKIP) -> tuple[list[Document], SourceReport]:
     report = SourceReport()
-    return list(Source("s", str(spec)).documents(report)), report
+    return list(Source("s", str(spec), reading).documents(report)), report
 
 
 def reasons(report: SourceReport) -> dict[str, str]:
@@ -46,10 +56,10 @@ class TestFiles:
         assert reasons(report) == {
             "blank.txt": "empty",
             "empty.txt": "empty",
-            "latin1.txt": "not UTF-8 at byte 4",
+            "latin1.txt, byte 4": "not UTF-8",
             "only-bom.txt": "empty",
             "picture.png": "binary",
-            "utf16.txt": "binary",
+            "utf16.txt, byte 0": "is UTF-16, not UTF-8",
         }
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that nobody can read")
@@ -60,7 +70,9 @@ class TestFiles:
         (tmp_path / "unreadable.txt").symlink_to("/proc/self/mem")  # also for root
         documents, report = read(tmp_path)
         assert len(documents) == 1
-        assert reasons(report) == {"unreadable.txt": os.strerror(5)}
+        assert reasons(report) == {"unreadable.txt": f"cannot be read ({os.strerror(5)})"}
+        with pytest.raises(UserError, match=r"unreadable\.txt: cannot be read .*--on-bad skip"):
+            read(tmp_path, Reading())
 
     def test_line_ends_and_byte_order_marks(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n\xef\xbb\xbffour")
@@ -86,6 +98,71 @@ class TestFiles:
                 (tmp_path / folder / name).write_text(name)
         texts = [[d.text for d in read(tmp_path / folder)[0]] for folder in ("x", "y")]
         assert texts[0] == texts[1] == sorted(names)
+
+    def test_what_is_not_text_stops_unless_it_is_plainly_something_else(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "good.txt").write_text("Good.", encoding="utf-8")
+        (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+        (tmp_path / "empty.txt").write_bytes(b"")
+        documents, report = read(tmp_path, Reading())
+        assert len(documents) == 1
+        assert report.n_skipped == 2
+        with pytest.raises(UserError, match=r"picture\.png: is binary"):
+            read(tmp_path / "picture.png", Reading())
+        (tmp_path / "utf16.txt").write_bytes("Text".encode("utf-16"))
+        with pytest.raises(UserError, match=r"utf16\.txt, byte 0: is UTF-16.*iconv -f UTF-16"):
+            read(tmp_path, Reading())
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+    def test_a_link_that_leads_back_up_is_followed_nowhere(self, tmp_path: Path) -> None:
+        (tmp_path / "sub").mkdir()
+        for name in ("a.txt", "sub/b.txt"):
+            (tmp_path / name).write_text(name)
+        (tmp_path / "sub/loop").symlink_to(tmp_path, target_is_directory=True)
+        (tmp_path / "sub/itself.txt").symlink_to("itself.txt")
+        for spec in (tmp_path, tmp_path / "**", tmp_path / "**/*.txt"):
+            assert [d.text for d in read(spec, Reading())[0]] == ["a.txt", "sub/b.txt"]
+
+    def test_a_file_that_is_gone_when_its_turn_comes(self, tmp_path: Path) -> None:
+        for name in ("a.txt", "b.txt"):
+            (tmp_path / name).write_text(name)
+        for reading in (SKIP, Reading()):
+            source = Source("s", str(tmp_path), reading)
+            portions = source.portions()
+            (tmp_path / "b.txt").unlink()
+            report = SourceReport()
+            if reading is SKIP:
+                found = [d.text for p in portions for d in source.read(p, report)]
+                assert found == ["a.txt"]
+                assert "No such file" in reasons(report)["b.txt"]
+                (tmp_path / "b.txt").write_text("b.txt")
+            else:
+                with pytest.raises(UserError, match=r"b\.txt: cannot be read \(No such file"):
+                    [d for p in portions for d in source.read(p, report)]
+
+    def test_a_folder_may_hold_files_of_every_kind(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("text")
+        (tmp_path / "b.jsonl").write_text('{"text": "line"}\n')
+        (tmp_path / "c.json.gz").write_bytes(gzip.compress(b'{"text": "c4"}\n'))
+        (tmp_path / "d.json").write_text('[{"text": "array"}]')
+        (tmp_path / "e.txt.zst").write_bytes(zstd.compress(b"packed"))
+        (tmp_path / "f.parquet").mkdir()
+        pq.write_table(pa.table({"text": ["row"]}), tmp_path / "f.parquet/part-0.parquet")
+        np.save(tmp_path / "g.npy", np.zeros(300, np.uint16))
+        (tmp_path / "settings.json").write_text('{\n  "text": "no record"\n}\n')
+        documents, report = read(tmp_path, Reading())
+        assert [d.text for d in documents] == [
+            "text", "line", "c4", "array", "packed", "row", '{\n  "text": "no record"\n}\n',
+        ]  # fmt: skip
+        assert reasons(report) == {"g.npy": "binary"}
+        assert Source("s", str(tmp_path)).count(100) == 7
+        assert Source("s", str(tmp_path)).count(3) == 3
+        assert not Source("s", str(tmp_path)).tokenised
+        assert Source("s", str(tmp_path / "*.npy")).tokenised
+        (tmp_path / "only").mkdir()
+        (tmp_path / "only/x.bin").write_bytes(b"ab")
+        assert Source("s", str(tmp_path / "only")).tokenised
 
     def test_a_name_with_wildcards_in_it_is_a_file_first(self, tmp_path: Path) -> None:
         (tmp_path / "notes[1].txt").write_text("bracketed")
@@ -127,12 +204,15 @@ class TestFiles:
 class TestNames:
     def test_a_source_is_named_after_its_file_or_as_it_is_told(self, tmp_path: Path) -> None:
         specs = ["/x/tiny.txt", "code=/y/*.py", "tiny-text=/z", "my notes=/w", EMBEDDED]
+        specs += ["stdlib:asyncio", "-"]
         assert [(s.name, s.spec) for s in parse_sources(specs)] == [
             ("tiny", "/x/tiny.txt"),
             ("code", "/y/*.py"),
             ("tiny-text", "/z"),
             ("my notes", "/w"),
             (EMBEDDED, EMBEDDED),
+            ("asyncio", "stdlib:asyncio"),
+            ("stdin", "-"),
         ]
 
     def test_an_equals_sign_in_a_path_is_part_of_it(
@@ -147,37 +227,17 @@ class TestNames:
         with pytest.raises(UserError, match='called "a"'):
             parse_sources(["/x/a.txt", "/y/a.txt"])
 
+    def test_standard_input_is_one_source(self) -> None:
+        with pytest.raises(UserError, match="one source only"):
+            parse_sources(["-", "b=-.jsonl"])
+
+    def test_a_template_that_does_not_exist_is_refused_before_anything_is_read(self) -> None:
+        with pytest.raises(UserError, match=r'template "alpca".*Did you mean "alpaca"'):
+            parse_sources(["/x"], Reading(render="alpca"))
+
     @pytest.mark.parametrize("spec", ["/", ".", "..", "*", "/*"])
     def test_there_is_always_a_name(self, spec: str) -> None:
         assert name_for(spec)
-
-
-class TestPassages:
-    @given(
-        text=st.text(alphabet=st.sampled_from("ab \n"), max_size=300),
-        repeat=st.sampled_from([1, 7, 60, 200]),
-    )
-    def test_passages_joined_are_the_text(self, text: str, repeat: int) -> None:
-        whole = text * repeat
-        cut = [p.text for p in passages(iter([Document(whole, "d", "s")]))]
-        assert "".join(cut) == whole
-        assert all(cut)
-        assert max(map(len, cut), default=0) <= 8_000 + len(whole) - len(whole.rstrip())
-
-    def test_real_text_is_cut_at_blank_lines(self, shakespeare: str) -> None:
-        cut = list(passages(iter([Document(shakespeare, "d", "s")])))
-        assert "".join(p.text for p in cut) == shakespeare
-        assert len({p.id for p in cut}) == len(cut) > 250
-        assert all(p.text.endswith("\n\n") for p in cut[:-1])
-        assert all(4_000 <= len(p.text) <= 8_000 for p in cut[:-1])
-
-    def test_text_without_lines_is_cut_where_wanted(self) -> None:
-        cut = [len(p.text) for p in passages(iter([Document("x" * 10_000, "d", "s")]))]
-        assert cut == [4_000, 4_000, 2_000]
-
-    def test_blank_space_at_the_end_is_no_passage_of_its_own(self) -> None:
-        text = "x" * 4_000 + "\n\n" + "   "
-        assert [p.text for p in passages(iter([Document(text, "d", "s")]))] == [text]
 
 
 class TestSplit:
@@ -217,6 +277,62 @@ class TestEmbedded:
         assert files == sorted(files)
         assert sum(len(d.text) for d in documents) > 5_000_000
         assert documents == list(Source("stdlib", EMBEDDED).documents(SourceReport()))
+
+    def test_its_parts_are_parts_of_it(self) -> None:
+        every = [d.text for d in Source("s", EMBEDDED).documents(SourceReport())]
+        for part, first in (("help", "help/assert"), ("asyncio", "asyncio/__init__.py")):
+            documents = list(Source("s", f"{EMBEDDED}:{part}").documents(SourceReport()))
+            assert documents[0].id == first
+            assert len(documents) > 20
+            assert all(d.id.startswith(f"{part}/") for d in documents)
+            assert {d.text for d in documents} <= set(every)
+        only = list(Source("s", f"{EMBEDDED}:argparse").documents(SourceReport()))
+        assert [d.id for d in only] == ["argparse.py"]
+
+    def test_a_part_that_does_not_exist_is_refused_with_the_nearest(self) -> None:
+        with pytest.raises(UserError, match=r'"asynco".*Did you mean "stdlib:asyncio"'):
+            Source("s", f"{EMBEDDED}:asynco").portions()
+
+    def test_passages_of_it_joined_are_the_files(self) -> None:
+        whole = Source("s", "stdlib:asyncio")
+        cut = Source("s", "stdlib:asyncio", Reading("passage"))
+        texts = ["".join(d.text for d in s.documents(SourceReport())) for s in (whole, cut)]
+        assert texts[0] == texts[1]
+
+
+class TestStandardInput:
+    def test_what_was_spooled_is_read_as_often_as_wanted(self, tmp_path: Path) -> None:
+        place = spool(io.BytesIO(b"One text.\n"), tmp_path / "spool")
+        source = Source("stdin", "-", spooled=place)
+        assert source.is_standard_input
+        for _ in range(2):
+            documents = list(source.documents(SourceReport()))
+            assert [(d.text, d.id) for d in documents] == [("One text.\n", "-")]
+        assert [p.name for p in tmp_path.iterdir()] == ["spool"]
+
+    def test_its_kind_is_said_as_a_suffix(self, tmp_path: Path) -> None:
+        lines = gzip.compress(b'{"text": "one"}\n{"text": "two"}\n')
+        place = spool(io.BytesIO(lines), tmp_path / "spool")
+        (source,) = parse_sources(["chat=-.jsonl.gz"])
+        found = replace(source, spooled=place).documents(SourceReport())
+        assert [(d.text, d.id) for d in found] == [("one", "-.jsonl.gz#0"), ("two", "-.jsonl.gz#1")]
+
+    def test_it_cannot_be_read_where_nobody_spools_it(self) -> None:
+        with pytest.raises(UserError, match=r"only once.*fromscratch prepare -"):
+            Source("stdin", "-").portions()
+
+    def test_a_stream_that_breaks_off_leaves_nothing(self, tmp_path: Path) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                if self.tell():
+                    raise OSError("gone")
+                return super().read(5)
+
+        (tmp_path / "spool").write_bytes(b"older")
+        with pytest.raises(OSError, match="gone"):
+            spool(Broken(b"0123456789"), tmp_path / "spool")
+        assert [p.name for p in tmp_path.iterdir()] == ["spool"]
+        assert (tmp_path / "spool").read_bytes() == b"older"
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=40, unique=True), st.integers(0, 5))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -44,15 +44,13 @@ class Batch:
         source: Its number.
         documents: Possibly none, at the end of a portion.
         end: Where reading goes on.
-        files: Files that gave a document since the batch before.
-        skipped: Place and reason of what gave none.
+        report: What was met since the batch before.
     """
 
     source: int
     documents: list[Document]
     end: Cursor
-    files: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    report: SourceReport = field(default_factory=SourceReport)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class _BatchBeingRead:
         self._most_characters = most_characters
         self._documents: list[Document] = []
         self._size = 0
-        self._files, self._skipped = 0, list[tuple[str, str]]()
+        self._gained = SourceReport()
         self.follow(SourceReport())
 
     @property
@@ -132,14 +130,23 @@ class _BatchBeingRead:
 
     def follow(self, report: SourceReport) -> None:
         """From here on, counts what `report` gains."""
-        self._report, self._seen = report, (report.files, len(report.skipped))
+        self._report = report
+        self._seen = replace(report, skipped=report.skipped[:], notes=report.notes[:])
 
     def look(self) -> None:
         """Takes over what the report gained."""
-        files, skipped = self._seen
-        self._files += self._report.files - files
-        self._skipped += self._report.skipped[skipped:]
-        self._seen = self._report.files, len(self._report.skipped)
+        now, seen = self._report, self._seen
+        if (now.files, now.n_skipped, len(now.notes)) == (
+            seen.files,
+            seen.n_skipped,
+            len(seen.notes),
+        ):
+            return
+        self._gained.files += now.files - seen.files
+        self._gained.n_skipped += now.n_skipped - seen.n_skipped
+        self._gained.skipped += now.skipped[len(seen.skipped) :]
+        self._gained.notes += now.notes[len(seen.notes) :]
+        self.follow(now)
 
     def add(self, document: Document, end: Cursor) -> None:
         self._documents.append(document)
@@ -148,8 +155,8 @@ class _BatchBeingRead:
         self.look()
 
     def take(self, source: int) -> Batch:
-        taken = Batch(source, self._documents, self.end, self._files, self._skipped)
-        self._documents, self._size, self._files, self._skipped = [], 0, 0, []
+        taken = Batch(source, self._documents, self.end, self._gained)
+        self._documents, self._size, self._gained = [], 0, SourceReport()
         return taken
 
 
@@ -172,7 +179,7 @@ def encode(
     before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
     ends = np.concatenate([[0], np.cumsum(lengths)])
     return Encoded(
-        batch=Batch(batch.source, [], batch.end, batch.files, batch.skipped),
+        batch=replace(batch, documents=[]),
         ids=ids,
         lengths=lengths,
         n_bytes=np.diff(before[ends]),

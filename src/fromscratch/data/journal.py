@@ -13,7 +13,7 @@ from typing import Any
 from fromscratch.data.documents import SPLITS, Split
 from fromscratch.data.encoding import Cursor
 from fromscratch.data.shards import Shard
-from fromscratch.data.sources import Documents
+from fromscratch.data.sources import Documents, SourceReport
 from fromscratch.data.writer import OpenShard
 from fromscratch.foundation.files import DATA_JOURNAL, dump_json, read_json, write_atomically
 
@@ -33,6 +33,7 @@ class SourceProgress:
         duplicates: Documents left out.
         sha256: Chained over the documents' keys in order.
         skipped: The first of those that gave none, with the reason.
+        notes: What was read in another way than its maker may have meant.
     """
 
     documents: int = 0
@@ -42,6 +43,14 @@ class SourceProgress:
     duplicates: int = 0
     sha256: str = ""
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def take_over(self, report: SourceReport) -> None:
+        """Adds what a stretch of reading met."""
+        self.files += report.files
+        self.files_skipped += report.n_skipped
+        self.skipped += report.skipped[: LISTED_SKIPS - len(self.skipped)]
+        self.notes += report.notes[: LISTED_SKIPS - len(self.notes)]
 
 
 @dataclass
@@ -88,7 +97,7 @@ def load_journal(folder: Path, job: str) -> Journal | None:
         return None
     content["cursor"] = Cursor(**content["cursor"])
     content["sources"] = [
-        SourceProgress(**s | {"skipped": [(a, b) for a, b in s["skipped"]]})
+        SourceProgress(**s | {key: [(a, b) for a, b in s[key]] for key in ("skipped", "notes")})
         for s in content["sources"]
     ]
     content["shards"] = [Shard(**s) for s in content["shards"]]

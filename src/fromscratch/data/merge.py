@@ -18,13 +18,13 @@ import numpy.typing as npt
 from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
 from fromscratch.data.encoding import Batch, Cursor, Encoded
 from fromscratch.data.folder import alone_in, begin, check_folder
-from fromscratch.data.journal import LISTED_SKIPS, Journal, SourceProgress
+from fromscratch.data.journal import Journal, SourceProgress
 from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.output import Output
 from fromscratch.data.prepare import Prepared, Progress, complete
 from fromscratch.data.shards import Manifest, Shard, TokenStream, load_part
-from fromscratch.data.sources import Source
+from fromscratch.data.sources import Source, SourceReport
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -121,9 +121,8 @@ class _Part:
         """What only reading the text could tell."""
         summary = self.manifest.sources[number]
         progress.bytes += summary.bytes
-        progress.files_skipped += summary.files_skipped
-        skipped = self.facts["skipped"][summary.name]
-        progress.skipped += [(a, b) for a, b in skipped][: LISTED_SKIPS - len(progress.skipped)]
+        skipped = [(a, b) for a, b in self.facts["skipped"][summary.name]]
+        progress.take_over(SourceReport(n_skipped=summary.files_skipped, skipped=skipped))
 
     def _rows(
         self, name: str, dtype: npt.DTypeLike, width: int, first: int, n: int

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
 from fromscratch.data.duplicates import Dedup, Seen
 from fromscratch.data.encoding import Cursor, Encoded
-from fromscratch.data.journal import LISTED_SKIPS, Journal, SourceProgress
+from fromscratch.data.journal import Journal, SourceProgress
 from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.shards import Shard
@@ -69,9 +69,7 @@ class Output:
         batch = encoded.batch
         closed = self._turn_to(batch.source)
         progress = self.journal.sources[batch.source]
-        progress.files += batch.files
-        progress.files_skipped += len(batch.skipped)
-        progress.skipped += batch.skipped[: LISTED_SKIPS - len(progress.skipped)]
+        progress.take_over(batch.report)
         progress.bytes += encoded.text_bytes
         if len(encoded):
             closed |= self._write(encoded, progress)

@@ -208,21 +208,35 @@ def complete(
     return Prepared(folder, manifest, skipped)
 
 
-def default_val_fraction(sources: list[Source], *, least: float, seed: int = 0) -> float:
+def default_val_fraction(
+    sources: list[Source], *, least: float, seed: int = 0, tokenizer: str = "gpt2"
+) -> float:
     """The share to hold out where nobody says one; see `fitting_val_fraction`.
+
+    Args:
+        sources: Of which the first few hundred documents are read.
+        least: What a large corpus has held out.
+        seed: Of the split.
+        tokenizer: That made the ids of sources that are tokens already.
 
     Raises:
         UserError: The text is too short to be parted.
     """
-    options = PrepareOptions()
+    options = PrepareOptions(tokenizer=tokenizer)
     options = replace(options, documents=_kind_of_documents(sources, options))
-    documents = (
-        document.text
-        for source in sources
-        for document in _reading(source, options).documents(SourceReport())
-    )
+    made = _tokenizer_of_ids(sources, tokenizer)
+
+    def texts() -> Iterator[str]:
+        for source in sources:
+            for document in _reading(source, options).documents(SourceReport(), made):
+                if document.ids is None:
+                    yield document.text
+                else:
+                    assert made is not None
+                    yield made.decode(document.ids.tolist())
+
     fraction = fitting_val_fraction(
-        islice(documents, _ENOUGH_DOCUMENTS * 5), least=least, seed=seed
+        islice(texts(), _ENOUGH_DOCUMENTS * 5), least=least, seed=seed
     )
     if fraction is None:
         _check_not_empty(sources)
@@ -237,8 +251,11 @@ def _check_not_empty(sources: list[Source]) -> None:
     """Finds out before anything is written that a source has no text at all."""
     for source in sources:
         report = SourceReport()
-        if next(source.documents(report), None) is None:
-            why = f" ({len(report.skipped)} files skipped: " if report.skipped else ""
+        if source.tokenised:  # whose reading needs the tokenizer
+            continue
+        passages = replace(source, reading=replace(source.reading, documents="passage"))
+        if next(passages.documents(report), None) is None:
+            why = f" ({report.n_skipped} files skipped: " if report.skipped else ""
             if report.skipped:
                 why += "; ".join(f"{Path(p).name}: {r}" for p, r in report.skipped[:3]) + ")"
             raise UserError(
@@ -251,8 +268,7 @@ def _kind_of_documents(sources: list[Source], options: PrepareOptions) -> Docume
     """What `auto` comes to: few documents are cut, so that some of the text can be held out."""
     if options.documents != "auto":
         return options.documents
-    every = (d for source in sources for d in source.documents(SourceReport()))
-    few = sum(1 for _ in islice(every, _ENOUGH_DOCUMENTS)) < _ENOUGH_DOCUMENTS
+    few = sum(source.count(_ENOUGH_DOCUMENTS) for source in sources) < _ENOUGH_DOCUMENTS
     return "passage" if few else "file"
 
 
@@ -289,8 +305,9 @@ def _command(
 
 
 def _tokenizer_for(sources: list[Source], options: PrepareOptions, progress: Progress) -> Tokenizer:
+    made = _tokenizer_of_ids(sources, options.tokenizer)
     if not needs_training(options.tokenizer):
-        return make_tokenizer(options.tokenizer)
+        return made or make_tokenizer(options.tokenizer)
 
     def texts() -> Iterator[str]:
         done = 0
@@ -305,6 +322,20 @@ def _tokenizer_for(sources: list[Source], options: PrepareOptions, progress: Pro
                     yield document.text
 
     return make_tokenizer(options.tokenizer, texts())
+
+
+def _tokenizer_of_ids(sources: list[Source], spec: str) -> Tokenizer | None:
+    """The tokenizer that made the ids of sources that are tokens already; None without such."""
+    tokenised = next((source for source in sources if source.tokenised), None)
+    if tokenised is None:
+        return None
+    if needs_training(spec):
+        raise UserError(
+            f"{tokenised.spec} is tokens already; a tokenizer that is trained now cannot have made "
+            "them.",
+            fix="Say which did: --tokenizer gpt2, or the path of its tokenizer.json.",
+        )
+    return make_tokenizer(spec)
 
 
 def _check_split(manifest: Manifest, options: PrepareOptions) -> None:

@@ -1,84 +1,74 @@
-"""Where documents come from: text files, folders and globs, and the corpus that every machine has.
+"""Where documents come from: files of many kinds, standard input, the corpus of every machine.
 
-A source is named by one string, the same on the command line and in a recipe: a path, a glob, or
-`stdlib` for the embedded corpus. Its documents come in an order that does not depend on the disk.
+A source is named by one string, the same on the command line and in a recipe: a path, a folder, a
+glob, `-` for standard input, or `stdlib` for the embedded corpus. Its documents come in an order
+that does not depend on the disk, in memory that does not grow with it, and in portions that can be
+read each for itself.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import platform
 import re
-import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import BinaryIO
 
+from fromscratch.chat.template import template_named
 from fromscratch.data.documents import Document
-from fromscratch.data.shards import is_prepared
+from fromscratch.data.embedded import EMBEDDED, check_embedded, is_embedded, read_embedded
+from fromscratch.data.listing import matching_files
+from fromscratch.data.parquet import Stretch, stretches
+from fromscratch.data.read_file import kind_of, read_file
+from fromscratch.data.reading import Documents, Input, Reading, SourceReport
+from fromscratch.data.text_files import looks_empty_or_binary
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RUN_EVENTS, RUN_RECIPE
+from fromscratch.tokenizer.tokenizer import Tokenizer
 
-EMBEDDED = "stdlib"
+__all__ = [
+    "EMBEDDED",
+    "Documents",
+    "Portion",
+    "Reading",
+    "Source",
+    "SourceReport",
+    "name_for",
+    "parse_sources",
+    "read_file",
+    "spool",
+]
+
+READ_AS_IT_IS = Reading()
 
 _NAME = re.compile(r"[\w. -]+")
-
-# Tests are left out because they repeat the modules they test, and because some systems ship
-# Python without them; installed packages, because they differ from machine to machine; encodings,
-# because its 120 character tables were made by one script: a held-out one would be known by heart.
-_NOT_THE_LIBRARY = {
-    "encodings",
-    "test",
-    "tests",
-    "idle_test",
-    "site-packages",
-    "dist-packages",
-    "__pycache__",
-    "_bundled",
-}
-
-
-# Passages: long enough that end-of-text is rare, short enough that 1% of a book is several.
-_PASSAGE_CHARACTERS = 4_000
-
-
-@dataclass
-class SourceReport:
-    """What reading a source met.
-
-    Attributes:
-        files: Files that gave a document.
-        skipped: Place and reason of each thing that gave none.
-    """
-
-    files: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+# Standard input of another kind than plain text is called as a file of that kind would be.
+_INPUT_SPEC = re.compile(r"-(\.\w+)*")
 
 
 @dataclass(frozen=True)
 class Portion:
-    """A piece of a source that is read from its start: a file, or a row group of one.
+    """A piece of a source that is read for itself: a file, or a part of a Parquet file.
 
     Attributes:
-        id: What a person would call it.
+        id: What a person would call it; no two of a source are called the same.
         size: Bytes, as a measure of the work in it.
+        path: The file; None for the embedded corpus.
+        stretch: Which row groups of a Parquet file; None for all of a file.
+        named: Whether the user named this very file.
+        tokenised: Whether it is a shard of somebody else's tokens.
     """
 
     id: str
     size: int
-
-
-Documents = Literal["auto", "file", "passage", "paragraph"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How files are read."""
-
-    documents: Documents = "auto"
+    path: Path | None = None
+    stretch: Stretch | None = None
+    named: bool = False
+    tokenised: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,193 +77,211 @@ class Source:
 
     Attributes:
         name: How manifests, metrics and mixtures call it.
-        spec: `stdlib`, or a path or glob.
+        spec: `stdlib`, `stdlib:PART`, `-`, or a path or glob.
+        reading: How its files are read.
+        spooled: Of standard input: the file that it was put into by `spool`, so that it can be read
+            more than once.
     """
 
     name: str
     spec: str
-    reading: Reading = Reading()
+    reading: Reading = READ_AS_IT_IS
+    spooled: Path | None = None
 
     def portions(self) -> list[Portion]:
         """What there is to read, in a fixed order that does not depend on the disk.
 
         Raises:
-            UserError: The path does not exist or the glob matches nothing.
+            UserError: There is no such path, glob, part of the embedded corpus; standard input was
+                not spooled.
         """
-        if self.spec == EMBEDDED:
-            return [Portion(EMBEDDED, 1)]
-        return [Portion(str(path), path.stat().st_size) for path in _matching_files(self.spec)]
+        if is_embedded(self.spec):
+            check_embedded(self.spec)
+            return [Portion(self.spec, 1)]
+        paths, named = self._files()
+        tokenised = _all_shards(map(self._label, paths))
+        portions: list[Portion] = []
+        for path in paths:
+            label = self._label(path)
+            whole = Portion(label, _size(path), path, named=named, tokenised=tokenised)
+            parts = None
+            if kind_of(label) == "parquet":
+                parts = stretches(Input(path, label, self.name, self.reading, named))
+            if parts is None or len(parts) == 1:
+                portions.append(whole)
+                continue
+            portions += [
+                replace(whole, id=f"{label}#{part.first}", size=part.size, stretch=part)
+                for part in parts
+            ]
+        return portions
 
     def read(
-        self, portion: Portion, report: SourceReport, tokenizer: Any = None
+        self, portion: Portion, report: SourceReport, tokenizer: Tokenizer | None = None
     ) -> Iterator[Document]:
-        """Yields one portion's documents in a fixed order; counts files and skips in `report`."""
-        whole = self._read(portion, report)
-        yield from passages(whole) if self.reading.documents == "passage" else whole
+        """Yields one portion's documents in a fixed order; says in `report` what was left out.
 
-    def _read(self, portion: Portion, report: SourceReport) -> Iterator[Document]:
-        if self.spec == EMBEDDED:
-            yield from _embedded_documents(self.name, report)
-            return
-        text = _text_of(Path(portion.id), report)
-        if text is not None:
-            yield Document(text, portion.id, self.name)
-
-    def documents(self, report: SourceReport) -> Iterator[Document]:
-        """All documents, portion by portion.
+        Args:
+            portion: One of `portions()`.
+            report: Added to.
+            tokenizer: Of the ids, where the source is `tokenised`.
 
         Raises:
-            UserError: The path does not exist or the glob matches nothing.
+            UserError: Something is bad, and the reading says to stop.
         """
+        if portion.path is None:
+            return read_embedded(self.spec, self.name, self.reading, report)
+        assert not portion.tokenised or tokenizer, "ids cannot be read without their tokenizer"
+        return read_file(
+            portion.path,
+            self.name,
+            self.reading,
+            report,
+            label=self._label(portion.path),
+            named=portion.named,
+            tokenizer=tokenizer if portion.tokenised else None,
+            stretch=portion.stretch,
+        )
+
+    def documents(
+        self, report: SourceReport, tokenizer: Tokenizer | None = None
+    ) -> Iterator[Document]:
+        """All documents, portion by portion; see `portions` and `read`."""
         for portion in self.portions():
-            yield from self.read(portion, report)
+            yield from self.read(portion, report, tokenizer)
+
+    def count(self, enough: int) -> int:
+        """How many documents there are if a text file is one, up to `enough`; reads little.
+
+        For the decision between files and passages: of a text file only the beginning is looked at,
+        so that one too large to be a document is no mistake yet.
+
+        Raises:
+            UserError: As `portions` and `read`.
+        """
+        if is_embedded(self.spec):
+            documents = self.documents(SourceReport())
+            return sum(1 for _ in islice(documents, enough))
+        return sum(1 for _ in islice(self._counted(), enough))
+
+    @property
+    def tokenised(self) -> bool:
+        """Whether its files are shards of tokens; such a file in a folder with others is not."""
+        return not is_embedded(self.spec) and _all_shards(map(self._label, self._files()[0]))
+
+    @property
+    def is_standard_input(self) -> bool:
+        """Whether it must be spooled before it is read."""
+        return _INPUT_SPEC.fullmatch(self.spec) is not None
 
     def stamp(self) -> str:
         """Changes when the source's files do, by their sizes and times; reads no content."""
-        if self.spec == EMBEDDED:
+        if is_embedded(self.spec):
             return platform.python_version()
-        stats = ((str(path), path.stat()) for path in _matching_files(self.spec))
-        listing = [f"{path} {s.st_size} {s.st_mtime_ns}" for path, s in stats]
+        listing = []
+        for path in self._files()[0]:
+            try:
+                status = path.stat()
+            except OSError:  # gone since it was listed
+                listing.append(f"{path} absent")
+                continue
+            listing.append(f"{path} {status.st_size} {status.st_mtime_ns}")
         return hashlib.sha256("\n".join(listing).encode("utf-8", "replace")).hexdigest()
 
+    def _files(self) -> tuple[list[Path], bool]:
+        """The files, and whether the user named one single file."""
+        if not self.is_standard_input:
+            return matching_files(self.spec)
+        if self.spooled is None:
+            raise UserError(
+                "Standard input can be read only once.",
+                fix="Prepare it first (fromscratch prepare - --out DATA), or name a file.",
+            )
+        return [self.spooled], True
 
-def parse_sources(specs: list[str]) -> list[Source]:
+    def _label(self, path: Path) -> str:
+        return self.spec if self.is_standard_input else str(path)
+
+    def _counted(self) -> Iterator[None]:
+        for portion in self.portions():
+            assert portion.path is not None
+            label = self._label(portion.path)
+            if portion.tokenised:
+                yield None
+            elif kind_of(label) in ("text", "shard"):
+                item = Input(portion.path, label, self.name, self.reading, portion.named)
+                if not looks_empty_or_binary(item):
+                    yield None
+            else:
+                patient = replace(self, reading=replace(self.reading, on_bad="skip"))
+                for _ in patient.read(portion, SourceReport()):
+                    yield None
+
+
+def parse_sources(specs: list[str], reading: Reading = READ_AS_IT_IS) -> list[Source]:
     """Sources from the strings of a command line: `SPEC` or `NAME=SPEC`.
 
     Raises:
-        UserError: Two sources have the same name.
+        UserError: Two sources have the same name, or are both standard input; or the reading names
+            a chat template that does not exist.
     """
+    if reading.render is not None:
+        template_named(reading.render)
     sources = []
     for spec in specs:
         name, equals, rest = spec.partition("=")
         # A path may have an equals sign in it, as in year=2024/part.txt.
         if equals and _NAME.fullmatch(name) and not Path(spec).exists():
-            sources.append(Source(name, rest))
+            sources.append(Source(name, rest, reading))
         else:
-            sources.append(Source(name_for(spec), spec))
+            sources.append(Source(name_for(spec), spec, reading))
     names = [s.name for s in sources]
     for name in names:
         if names.count(name) > 1:
             raise UserError(
                 f'Two sources are called "{name}".', fix="Name them: NAME=PATH for each."
             )
+    if sum(s.is_standard_input for s in sources) > 1:
+        raise UserError("Standard input can be one source only.")
     return sources
 
 
 def name_for(spec: str) -> str:
-    """A short name for a path or glob: its last part without suffix."""
+    """A short name for a source: a path's last part without suffix, a part's own name."""
+    if _INPUT_SPEC.fullmatch(spec):
+        return "stdin"
+    if is_embedded(spec):
+        return spec.rpartition(":")[2]
     return Path(spec.rstrip("/*")).stem.lstrip(".") or "text"
 
 
-def _matching_files(spec: str) -> Iterator[Path]:
-    """Files of a path or glob, sorted by their path's text; hidden ones are left out."""
-    path = Path(spec).expanduser()
-    if path.is_file():
-        yield path
-        return
-    if path.is_dir():
-        yield from sorted(_files_below(path), key=lambda p: p.relative_to(path).as_posix())
-        return
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(spec) else []
-    files = [Path(m) for m in matches if Path(m).is_file()]
-    if not files:
-        missing = "matches no file" if glob.has_magic(spec) else "does not exist"
-        raise UserError(
-            f"{spec} {missing}.",
-            fix=f'Give a text file, a folder, a glob in quotes, or "{EMBEDDED}".',
-        )
-    yield from files
+def spool(stream: BinaryIO, path: Path) -> Path:
+    """Puts all of a stream into a file, which is whole on the disk when this returns.
 
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Visible files; what this program itself wrote there (prepared data, runs) is not text."""
-    for name, folders, files in os.walk(folder):
-        here = Path(name)
-        if is_prepared(here) or ((here / RUN_RECIPE).is_file() and (here / RUN_EVENTS).is_file()):
-            folders.clear()
-            continue
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        yield from (here / f for f in files if not f.startswith(".") and (here / f).is_file())
-
-
-def _text_of(path: Path, report: SourceReport) -> str | None:
-    """A file's text, or None with the reason noted when it is not text."""
+    Args:
+        stream: Standard input, as bytes.
+        path: Replaced if it exists; a half-written one is never seen under this name.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        raw = path.read_bytes()
-        if b"\x00" in raw[:8192]:
-            raise ValueError("binary")
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        report.skipped.append((str(path), f"not UTF-8 at byte {error.start}"))
-        return None
-    except ValueError as error:
-        report.skipped.append((str(path), str(error)))
-        return None
-    except OSError as error:
-        report.skipped.append((str(path), error.strerror or "unreadable"))
-        return None
-    if not text.strip():
-        report.skipped.append((str(path), "empty"))
-        return None
-    report.files += 1
-    return text.replace("\r\n", "\n")
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
 
 
-def _embedded_documents(name: str, report: SourceReport) -> Iterator[Document]:
-    """The running Python's own standard library: source files and help topics.
+def _all_shards(labels: Iterable[str]) -> bool:
+    kinds = {kind_of(label) for label in labels}
+    return kinds == {"shard"}
 
-    Why this text: it is on every machine that can run this program, so the first run needs no
-    download and no licence question; it is real (eleven megabytes of code and English prose by many
-    hands), so a model has something to learn; and it is small enough for two minutes.
-    """
-    root = Path(sysconfig.get_paths()["stdlib"])
-    paths = [p.relative_to(root) for p in root.rglob("*.py")]
-    for relative in sorted(paths, key=lambda p: p.as_posix()):
-        # The topics are taken one by one below, not as the file that holds them all.
-        if _NOT_THE_LIBRARY & set(relative.parts) or relative.name == "topics.py":
-            continue
-        text = _text_of(root / relative, report)
-        if text is not None:
-            yield Document(text, relative.as_posix(), name)
+
+def _size(path: Path) -> int:
     try:
-        from pydoc_data.topics import topics
-    except ImportError:  # a Python that was shipped without its help
-        return
-    for topic, text in sorted(topics.items()):
-        yield Document(text, f"help/{topic}", name)
-
-
-def passages(documents: Iterator[Document]) -> Iterator[Document]:
-    """Cuts documents at blank lines into passages of about 4,000 characters; nothing is left out.
-
-    For text that comes as one or few files, so that some of it can be held out: passages of every
-    part of the text fall on both sides, where a tail would be a different chapter (R05).
-    """
-    for document in documents:
-        number, start, text = 0, 0, document.text
-        last = len(text.rstrip())
-        while start < len(text):
-            end = len(text)
-            if end - start > _PASSAGE_CHARACTERS:
-                end = _cut_after(text, start + _PASSAGE_CHARACTERS)
-            if end >= last:  # blank space at the very end is no passage of its own
-                end = len(text)
-            yield Document(text[start:end], f"{document.id}#{number}", document.source)
-            number += 1
-            start = end
-
-
-def _cut_after(text: str, wanted: int) -> int:
-    """The first place at or after `wanted` to cut: past blank lines, else past a line, else there.
-
-    The search goes one more passage far; a text without line ends is cut where wanted.
-    """
-    limit = min(len(text), wanted + _PASSAGE_CHARACTERS)
-    for separator in ("\n\n", "\n"):
-        found = text.find(separator, wanted, limit)
-        if found >= 0:
-            end = found + len(separator)
-            while end < limit and text[end] == "\n":
-                end += 1
-            return end
-    return wanted
+        return path.stat().st_size
+    except OSError:  # gone since it was listed: reading it will say so
+        return 0

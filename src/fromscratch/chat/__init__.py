@@ -1,0 +1,1 @@
+"""Conversations, and the one place that renders them: training, evaluation, chat and server."""

@@ -1,0 +1,106 @@
+"""Files as streams of bytes, whether plain, gzip or zstd.
+
+In: a file. Out: a `ByteStream` over its content, decompressed as it is read, a bounded piece at a
+time. What is wrong with the compression is reported with the place up to which the content was
+sound, and everything before that place is handed out first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fromscratch.data.reading import BadInput, Input
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+
+BLOCK_BYTES = 1 << 20
+
+
+class ByteStream:
+    """A file's content, read forwards.
+
+    Args:
+        path: Opened at once.
+        suffix: With `.gz` or `.zst`, the content is what was compressed.
+
+    Attributes:
+        position: Bytes of content handed out so far.
+
+    Raises:
+        OSError: The file cannot be opened or read.
+        BadInput: The compressed content is damaged or cut off.
+    """
+
+    def __init__(self, path: Path, suffix: str) -> None:
+        self.position = 0
+        if path.stat().st_size == 0:  # empty, whatever it is called
+            suffix = ""
+        self._suffix = suffix
+        # Closed by `close`, as this very object is opened by `open_bytes` alone.
+        self._file: gzip.GzipFile | zstd.ZstdFile | io.BufferedReader
+        if suffix == ".gz":
+            self._file = gzip.GzipFile(path, "rb")
+        elif suffix == ".zst":
+            self._file = zstd.ZstdFile(path, "rb")
+        else:
+            self._file = open(path, "rb")  # noqa: SIM115
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, at most `size`, and none only at the end."""
+        try:
+            piece = self._file.read1(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
+            raise self._damaged(error) from None
+        self.position += len(piece)
+        return piece
+
+    def read_line(self, limit: int) -> bytes:
+        """The next line with its end, or its first `limit` bytes; nothing at the end."""
+        try:
+            line = self._file.readline(limit)
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
+            raise self._damaged(error) from None
+        self.position += len(line)
+        return line
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _damaged(self, error: Exception) -> BadInput:
+        kind = {".gz": "gzip", ".zst": "zstd"}[self._suffix]
+        where = f"after {self.position:,} bytes of its content" if self.position else ""
+        if isinstance(error, EOFError):
+            return BadInput(where, f"the {kind} file is cut off", "Download or copy it again.")
+        return BadInput(
+            where, f"damaged, or not a {kind} file ({error})", "Download or copy it again."
+        )
+
+
+@contextmanager
+def open_bytes(item: Input) -> Iterator[ByteStream]:
+    """The file's `ByteStream`, closed at the end; its label's suffix tells the compression."""
+    stream = ByteStream(item.path, Path(item.label).suffix.lower())
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def plain_suffix(name: str) -> str:
+    """The suffix of what a file holds: `.json` for `x.json` and for `x.json.gz`."""
+    suffixes = [s.lower() for s in Path(name).suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""

@@ -1,0 +1,64 @@
+"""Which files a path or a glob names, in an order that does not depend on the disk.
+
+Out: visible files, sorted by their path's text. What this program itself wrote (prepared data,
+runs) is not text to train on and is left out, and so is each file that is reached a second time by
+way of a link.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fromscratch.data.embedded import EMBEDDED
+from fromscratch.data.shards import is_prepared
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import RUN_EVENTS, RUN_RECIPE
+
+
+def matching_files(spec: str) -> tuple[list[Path], bool]:
+    """The files of a path or glob, and whether it named one single file.
+
+    Raises:
+        UserError: The path does not exist, is no file or folder, or the glob matches no file.
+    """
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return [path], True
+    if path.is_dir():
+        return sorted(_files_below(path), key=lambda p: p.relative_to(path).as_posix()), False
+    files = _files_of_glob(str(path)) if glob.has_magic(spec) else []
+    if files:
+        return files, False
+    missing = "matches no file" if glob.has_magic(spec) else "does not exist"
+    if path.exists():
+        missing = "is neither a file nor a folder"
+    raise UserError(
+        f"{spec} {missing}.",
+        fix=f'Give a text file, a folder, a glob in quotes, or "{EMBEDDED}".',
+    )
+
+
+def _files_of_glob(pattern: str) -> list[Path]:
+    files = [Path(m) for m in sorted(glob.glob(pattern, recursive=True)) if Path(m).is_file()]
+    if "**" not in pattern:
+        return files
+    # `**` follows links to folders, also one that leads back up: the shortest way counts.
+    shortest: dict[str, Path] = {}
+    for file in sorted(files, key=lambda p: len(p.parts)):
+        linked = file.parent.resolve() / file.name
+        shortest.setdefault(str(linked), file)
+    kept = set(shortest.values())
+    return [file for file in files if file in kept]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        if is_prepared(here) or ((here / RUN_RECIPE).is_file() and (here / RUN_EVENTS).is_file()):
+            folders.clear()
+            continue
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        yield from (here / f for f in files if not f.startswith(".") and (here / f).is_file())
