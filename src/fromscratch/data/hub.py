@@ -81,7 +81,7 @@ class HubDataset:
         self._on_bytes = on_bytes
         self._ahead = _Ahead()
         # Also when the interpreter exits: nothing writes into the folder any more after that.
-        self._finalizer = weakref.finalize(self, self._ahead.cancel)
+        weakref.finalize(self, self._ahead.cancel)
 
     @cached_property
     def revision(self) -> str:
@@ -144,7 +144,7 @@ class HubDataset:
 
     def close(self) -> None:
         """Breaks off what is being fetched in the background; what has arrived of it stays."""
-        self._finalizer()
+        self._ahead.cancel()
 
     # --- which files ------------------------------------------------------------------------------
 

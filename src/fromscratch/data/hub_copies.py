@@ -13,6 +13,7 @@ under one lock of the folder, which is held for moments only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -65,7 +66,7 @@ class Lease:
     def release(self) -> None:
         """Ends the lease; what has arrived stays until its place is needed."""
         self._lock.release()
-        self._path.unlink(missing_ok=True)
+        _discard(self._path)
 
 
 @dataclass
@@ -226,5 +227,11 @@ def _is_alive(lease: Path) -> bool:
     except Timeout:
         return True
     lock.release()
-    lease.unlink(missing_ok=True)
+    _discard(lease)
     return False
+
+
+def _discard(lease: Path) -> None:
+    """Removes a lease that nobody holds; the next who looks does it, if somebody looks just now."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # the latter on Windows only
+        lease.unlink()

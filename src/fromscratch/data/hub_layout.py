@@ -3,11 +3,11 @@
 In: the list of a repository's files, what its card says, and what the user asked for. Out: the
 files to read, sorted by path, and a count of what was left out. Nothing here touches the network.
 
-The rules are those by which the `datasets` library finds files, so that a name means the same in
-both: the card's `configs` first; where there is none, the split is guessed from file and folder
-names. What differs: only the training split is taken, and where one folder holds the same kind of
-thing in several formats, only the format with the most bytes is (two copies of one corpus would
-count every document twice).
+The rules follow the `datasets` library, so that a name means the same in both: the card's `configs`
+first; where there is none, the split is guessed from whole words in file and folder names. What
+differs: only the training split is taken; a file belongs to one split (there, one like
+`train/test.jsonl` is in both); and of one text in several formats only the format with the most
+bytes is read, because two copies of a corpus would count every document twice.
 """
 
 from __future__ import annotations
@@ -145,11 +145,9 @@ def configurations(card: Mapping[str, Any]) -> tuple[dict[str, Configuration], s
 
 
 def _splits(data_files: Any) -> dict[str, list[str]]:
-    """The four spellings of `data_files`: a string, a list, a list of splits, a mapping."""
+    """The three spellings of `data_files`: a pattern, a list of patterns, a list of splits."""
     if data_files is None:
         return {}
-    if isinstance(data_files, dict):
-        data_files = [{"split": k, "path": v} for k, v in data_files.items()]
     splits: dict[str, list[str]] = {}
     for item in data_files if isinstance(data_files, list) else [data_files]:
         split, paths = "train", item

@@ -158,10 +158,19 @@ class Repository:
         Raises:
             UserError: There is no such data set or revision, no right to read it, or no way there.
         """
-        api = hub_library().HfApi(endpoint=self.endpoint)
+        library = hub_library()
+        api = library.HfApi(endpoint=self.endpoint)
+
+        def info() -> Any:
+            return api.dataset_info(
+                self.name,
+                revision=revision,
+                expand=["sha"],  # else the names of all files come along, 100,000 of some
+                timeout=library.constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            )
+
         # The first request finds out whether there is a network at all; nobody waits long for that.
-        info = self._ask(lambda: api.dataset_info(self.name, revision=revision), attempts=3)
-        return str(info.sha)
+        return str(self._ask(info, attempts=3).sha)
 
     def files(self, commit: str, folder: str = "") -> list[HubFile]:
         """All files below a folder; none where the folder does not exist."""
@@ -199,6 +208,7 @@ class Repository:
                 self.address(_CARD, commit),
                 headers=library.utils.build_hf_headers(),
                 timeout=library.constants.HF_HUB_DOWNLOAD_TIMEOUT,
+                follow_redirects=True,
             )
             try:
                 library.hf_raise_for_status(response)

@@ -111,6 +111,7 @@ def _receive(
         repository.address(file.path, commit),
         headers=headers,
         timeout=library.constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        follow_redirects=True,
     ) as response:
         library.hf_raise_for_status(response)
         if start and response.status_code != 206:
