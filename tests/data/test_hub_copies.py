@@ -1,5 +1,6 @@
 """The folder of copies: bounded, shared by processes, and never with half a file in it."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,53 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_asked_for(hub, open
     with pytest.raises(UserError, match=r"needs 10,000,000,000,000,000 more bytes.* free\."):
         dataset.local(dataset.files()[0]).__enter__()
     assert hub.fetches() == []
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("A small disk cannot be mounted here: that takes a superuser.")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_smaller_than_the_bound_is_the_bound(hub, open_set, tmp_path):
+    repo = hub.add("a/b", shards(5))
+    with small_disk(tmp_path / "disk", "500k"):
+        dataset = open_set("hf:a/b", folder=tmp_path / "disk" / "copies")
+        for file in dataset.files():
+            with dataset.local(file) as path:
+                assert path.read_bytes() == repo.commits[dataset.revision][file.path]
+        dataset.close()
+
+
+def test_a_disk_that_others_fill_meanwhile(hub, open_set, tmp_path):
+    content = noise(400_000)
+    hub.add("a/b", {"train.parquet": content})
+    hub.trouble.append(Trouble("/cdn/", "slow", per_chunk=0.02))
+    with small_disk(tmp_path / "disk", "600k"):
+        filler = tmp_path / "disk" / "filler"
+        dataset = open_set(
+            "hf:a/b",
+            folder=tmp_path / "disk" / "copies",
+            on_bytes=lambda file, n: (
+                None if filler.exists() else filler.write_bytes(b"x" * 300_000)
+            ),
+        )
+        file = dataset.files()[0]
+        with pytest.raises(UserError, match=r"The disk is full: train.parquet.*goes on where"):
+            dataset.local(file).__enter__()
+        filler.unlink()
+        filler.touch()
+        with dataset.local(file) as path:
+            assert path.read_bytes() == content
+        assert hub.fetches()[-1].range is not None
 
 
 def test_files_open_at_once_must_fit_together(hub, open_set):

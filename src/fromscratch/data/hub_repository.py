@@ -216,11 +216,12 @@ class Repository:
                 return ""
             return str(response.content.decode("utf-8", "replace"))
 
+        content = self._ask(text)
+        if not content.lstrip("\ufeff \r\n").startswith("---"):
+            return {}
         try:
-            card = library.DatasetCard(self._ask(text), ignore_metadata_errors=True)
+            card = library.DatasetCard(content, ignore_metadata_errors=True)
         except Exception as error:  # PyYAML's and the library's own, several kinds of each
-            if isinstance(error, UserError):
-                raise
             raise UserError(
                 f"The card of {self.name} is not readable ({in_words(error)}).",
                 fix=f"Name the files instead, as in hf:{self.name}:FOLDER",
