@@ -54,6 +54,13 @@ CHECKPOINT_MANIFEST = "MANIFEST.json"
 LATEST = "latest"
 BEST = "best"
 
+# --- names inside the folder of copies from the hub -----------------------------------------------
+HUB_LOCK = ".lock"
+HUB_PARTIAL = ".part"
+HUB_LEASE = ".lease"
+
+_HUB_COPY = re.compile(r"[0-9a-f]{16}-.+")
+
 _STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
@@ -76,6 +83,34 @@ def shard_file(split: str, index: int) -> str:
 def documents_file(split: str, index: int) -> str:
     """The file name of a shard's document offsets: `docs-train-00000.npy`."""
     return f"docs-{split}-{index:05d}.npy"
+
+
+def hub_copy_file(oid: str, path: str) -> str:
+    """The file name of a copy from the hub: 16 digits of its hash, then its own name.
+
+    The name keeps its suffixes, because readers go by them, and loses what some systems forbid.
+    """
+    plain = re.sub(r"[^\w.+=-]", "_", path.rsplit("/", 1)[-1], flags=re.ASCII)
+    return f"{oid[:16]}-{plain[-120:]}"
+
+
+def hub_lease_file(copy: str, size: int, holder: str) -> str:
+    """The file name of a promise that a copy is in use, or on its way, and takes `size` bytes."""
+    return f"{copy}.{size}.{holder}{HUB_LEASE}"
+
+
+def hub_copy_of(name: str) -> str | None:
+    """The copy that a file there belongs to (it, its part, a lease); None for a foreign file."""
+    if not _HUB_COPY.fullmatch(name):
+        return None
+    if name.endswith(HUB_LEASE):
+        return name.removesuffix(HUB_LEASE).rsplit(".", 2)[0]
+    return name.removesuffix(HUB_PARTIAL)
+
+
+def hub_leased_bytes(name: str) -> int:
+    """The bytes that a lease's name promises."""
+    return int(name.removesuffix(HUB_LEASE).rsplit(".", 2)[1])
 
 
 @dataclass(frozen=True)
