@@ -77,6 +77,18 @@ class Tokenizer:
         if eot_id is None:
             raise UserError(f'The tokenizer has no "{END_OF_TEXT}" token to end documents with.')
         self.eot_id: int = eot_id
+        # The ids of the special tokens, by their names.
+        self.special_ids: dict[str, int] = {
+            t["content"]: t["id"] for t in self._spec["added_tokens"] if t["special"]
+        }
+        for name in self.special_ids:
+            ids = self._fast.encode(name, add_special_tokens=False).ids
+            if not set(self.special_ids.values()).isdisjoint(ids):
+                raise UserError(
+                    f'The tokenizer turns the text "{name}" into a special token, so a document '
+                    "could end itself: its merges make that token.",
+                    fix="Train it on text without the names of special tokens.",
+                )
 
     # --- text to ids ------------------------------------------------------------------------------
 
