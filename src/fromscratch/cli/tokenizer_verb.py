@@ -1,22 +1,36 @@
-"""`fromscratch tokenizer train` and `inspect`."""
+"""`fromscratch tokenizer train`, `compare` and `inspect`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.show import say, table
+from fromscratch.cli.show import print_warning, say, size, table
 from fromscratch.foundation.errors import UserError
 
+if TYPE_CHECKING:
+    from fromscratch.data.documents import Split
+    from fromscratch.data.sample import HashSample
+
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+_SAMPLE = "200MB"
+_SOURCES = typer.Argument(..., help='Text files, folders, globs, or "stdlib".')
+_SAMPLE_OPTION = typer.Option(
+    _SAMPLE, help="Text to learn from at most; documents are taken evenly from all sources."
+)
+_VAL_FRACTION = typer.Option(
+    None, help="Share of documents that is not learned from, as for prepare."
+)
+_SEED = typer.Option(0, help="Of the split, as for prepare.")
 
 
 @app.callback()
 def _group() -> None:
-    """Trains tokenizers and looks into them.
+    """Trains tokenizers, compares them and looks into them.
 
     Example: fromscratch tokenizer train my-texts/ --vocab-size 4096 --out my-tokenizer
     """
@@ -24,48 +38,95 @@ def _group() -> None:
 
 @app.command()
 def train(
-    sources: list[str] = typer.Argument(..., help='Text files, folders, globs, or "stdlib".'),
+    sources: list[str] = _SOURCES,
     to: Path = typer.Option(..., "--out", help="Folder to write tokenizer.json into."),
-    vocab_size: int = typer.Option(4096, help="Ids in all, end-of-text included."),
+    vocab_size: int = typer.Option(
+        4096, help="Ids in all, end-of-text and special tokens included."
+    ),
     pattern: str = typer.Option(
         "modern", help="How text is cut before merging: modern, gpt2 or line."
     ),
+    special: list[str] = typer.Option(
+        [], help="A further special token, such as <|user|>; may be given several times."
+    ),
+    sample: str = _SAMPLE_OPTION,
+    val_fraction: float = _VAL_FRACTION,
+    seed: int = _SEED,
 ) -> None:
     """Trains a byte-level BPE on text.
 
     Example: fromscratch tokenizer train my-texts/ --vocab-size 4096 --out my-tokenizer
     """
-    from fromscratch.data.sources import SourceReport, parse_sources
+    from fromscratch.cli.tokenizer_work import bytes_per_token, sides_of, waiting
     from fromscratch.tokenizer.build import train_bpe
-    from fromscratch.tokenizer.names import bpe_size
+    from fromscratch.tokenizer.names import bpe_size, check_pattern
 
     bpe_size(f"bpe:{vocab_size}")
+    check_pattern(pattern)
     if (to / "tokenizer.json").exists():
         raise UserError(f"{to} already holds a tokenizer.", fix="Choose another --out.")
-    parsed = parse_sources(sources)
-
-    def texts() -> Iterator[str]:
-        """The documents, one by one; read twice rather than held in memory."""
-        for source in parsed:
-            for document in source.documents(SourceReport()):
-                yield document.text
-
-    if next(texts(), None) is None:
-        raise UserError("There is no text in these sources.")
-    tokenizer = train_bpe(texts(), vocab_size=vocab_size, pattern=pattern)
+    sides = sides_of(sources, sample=sample, val_fraction=val_fraction, seed=seed)
+    with waiting("learning merges") as call:
+        tokenizer = call(
+            lambda: train_bpe(
+                sides["train"].texts(), vocab_size=vocab_size, pattern=pattern, special=special
+            )
+        )
     to.mkdir(parents=True, exist_ok=True)
     tokenizer.save(to)
-    n_bytes = tokens = 0
-    for text in texts():
-        ids = tokenizer.encode(text)
-        tokens += len(ids)
-        n_bytes += int(tokenizer.bytes_per_id[ids].sum())
-    say(
-        f"{to / 'tokenizer.json'}: {tokenizer.vocab_size:,} ids, {n_bytes / tokens:.2f} bytes a "
-        f"token on its own {n_bytes / 1e6:.1f} MB"
-    )
+    say(f"{to / 'tokenizer.json'}: {tokenizer.vocab_size:,} ids, {_learned_from(sides)}")
+    held_out = bytes_per_token(tokenizer, sides["val"].texts())
+    if held_out:
+        say(f"{held_out:.2f} bytes a token on {size(sides['val'].kept_bytes)} of held-out text")
     if tokenizer.vocab_size < vocab_size:
         say(f"The text has no more pairs to merge: {vocab_size:,} ids could not be filled.")
+
+
+@app.command()
+def compare(
+    sources: list[str] = _SOURCES,
+    candidates: list[str] = typer.Option(
+        ["gpt2,bytes,bpe:4096,bpe:16384"],
+        help="What to compare, parted by commas: gpt2, bytes, bpe:N, bpe:N:PATTERN (trained on "
+        "these sources), or a folder with a tokenizer.json.",
+    ),
+    width: int = typer.Option(768, help="Width of the model, for the size of the embedding."),
+    sample: str = _SAMPLE_OPTION,
+    val_fraction: float = _VAL_FRACTION,
+    seed: int = _SEED,
+    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+) -> None:
+    """Compares tokenizers on the held-out text of some sources.
+
+    Example: fromscratch tokenizer compare my-texts/ --candidates gpt2,bpe:4096,bpe:4096:gpt2
+    """
+    from fromscratch.cli.tokenizer_work import measure, sides_of
+
+    names = [name for given in candidates for name in given.split(",") if name]
+    if not names:
+        raise UserError("There is nothing to compare.", fix="Say --candidates gpt2,bpe:4096.")
+    sides = sides_of(sources, sample=sample, val_fraction=val_fraction, seed=seed)
+    measured = [measure(name, sides, width=width) for name in names]
+    if as_json:
+        typer.echo(json.dumps([m.to_json() for m in measured], indent=2))
+        return
+    rows = [
+        [
+            m.name,
+            f"{m.vocab_size:,}",
+            f"{m.bytes_per_token:.2f}",
+            f"{m.tokens:,}",
+            f"{m.embedding / 1e6:.2f}M",
+            f"{m.megabytes_per_s:.0f}" if m.megabytes_per_s else "-",
+        ]
+        for m in measured
+    ]
+    speed = "MB/s, one core"
+    table(["", "ids", "bytes a token", "tokens", f"embedding at {width}", speed], rows)
+    say()
+    say(f"On {size(sides['val'].kept_bytes)} of held-out text; {_learned_from(sides)}.")
+    if sides["val"].kept_bytes < 100_000:
+        print_warning("That is little text to compare on: differences of a few percent are noise.")
 
 
 @app.command()
@@ -88,20 +149,34 @@ def inspect(
         )
     made = make_tokenizer(tokenizer)
     ids = made.encode(text)
+    engine = made.choose_engine()
     if as_json:
         content = {
             "kind": made.name,
             "vocab_size": made.vocab_size,
             "eot_id": made.eot_id,
+            "special": made.special_ids,
             "fingerprint": made.fingerprint,
+            "engine": engine,
             "ids": ids,
         }
         typer.echo(json.dumps(content, indent=2))
         return
     say(f"{made.name}: {made.vocab_size:,} ids, end-of-text is {made.eot_id}")
+    for name, i in made.special_ids.items():
+        if i != made.eot_id:
+            say(f"special token {name} is {i}")
     say(f"fingerprint {made.fingerprint}")
+    say(f"Much text is {engine[0].lower()}{engine[1:]}")
     if text:
         n_bytes = int(made.bytes_per_id[ids].sum())
         say()
         table(["token", "id"], [[repr(made.decode([i])), str(i)] for i in ids])
         say(f"{n_bytes} bytes, {len(ids)} tokens: {n_bytes / len(ids):.2f} bytes a token")
+
+
+def _learned_from(sides: dict[Split, HashSample]) -> str:
+    train = sides["train"]
+    if train.is_all:
+        return f"learned from {size(train.bytes)} of text"
+    return f"learned from {size(train.kept_bytes)} of {size(train.bytes)} of text"

@@ -7,7 +7,8 @@ merging) or as a path to a `tokenizer.json`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -56,19 +57,31 @@ def make_tokenizer(spec: str, texts: Iterable[str] | None = None) -> Tokenizer:
     )
 
 
-def train_bpe(texts: Iterable[str], *, vocab_size: int, pattern: str = "modern") -> Tokenizer:
+def train_bpe(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    pattern: str = "modern",
+    special: Sequence[str] = (),
+) -> Tokenizer:
     """Trains a byte-level BPE (Sennrich et al. 2016, on bytes as in GPT-2).
 
     Args:
         texts: Documents; read once, as a stream.
-        vocab_size: Ids in all: 256 bytes, the merges, and end-of-text as the last one. Fewer come
-            out where the text has no more pairs to merge.
+        vocab_size: Ids in all: 256 bytes, the merges, end-of-text and the special tokens. Fewer
+            come out where the text has no more pairs to merge.
         pattern: A name from `PATTERNS`.
+        special: Names of further special tokens; their ids are the last ones. They are ids of
+            their own: text that spells one is still encoded as text.
 
     Returns:
         A tokenizer that is the same for the same texts in the same order.
+
+    Raises:
+        UserError: The special tokens are not distinct, or leave no room in the vocabulary.
     """
     check_pattern(pattern)
+    specials = _special_tokens(special, vocab_size)
     fast = FastTokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -77,13 +90,32 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, pattern: str = "modern")
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
+        vocab_size=vocab_size - len(specials),
         initial_alphabet=byte_alphabet(),
         show_progress=False,
         special_tokens=[],
     )
-    fast.train_from_iterator(map(encodable, texts), trainer)
-    return _finish(fast, name="bpe")
+    # A special token must not be learned as an ordinary one: text would then become its id.
+    spelled = re.compile("|".join(map(re.escape, specials)))
+    pieces = (piece for text in texts for piece in spelled.split(encodable(text)))
+    fast.train_from_iterator(pieces, trainer)
+    return _finish(fast, name="bpe", specials=specials)
+
+
+def _special_tokens(further: Sequence[str], vocab_size: int) -> list[str]:
+    """End-of-text and what the user names besides, in the order of their ids."""
+    specials = [END_OF_TEXT, *further]
+    for name in specials:
+        if specials.count(name) > 1:
+            raise UserError(f'The special token "{name}" is there twice.')
+        if not name.strip() or encodable(name) != name:
+            raise UserError(f"A special token cannot be called {name!r}.")
+    if vocab_size < 256 + len(specials):
+        raise UserError(
+            f"{vocab_size} ids are too few for 256 bytes and {len(specials)} special tokens.",
+            fix=f"At least {256 + len(specials)}.",
+        )
+    return specials
 
 
 def bytes_tokenizer() -> Tokenizer:
@@ -149,9 +181,13 @@ def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes
 
 
 def _finish(
-    fast: FastTokenizer, *, name: str, decoder: decoders.Decoder | None = None
+    fast: FastTokenizer,
+    *,
+    name: str,
+    decoder: decoders.Decoder | None = None,
+    specials: Sequence[str] = (END_OF_TEXT,),
 ) -> Tokenizer:
-    """Adds end-of-text as the last id and turns the library's object into ours."""
-    fast.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    """Adds the special tokens as the last ids and turns the library's object into ours."""
+    fast.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
     fast.decoder = decoder or decoders.ByteLevel()
     return Tokenizer(fast.to_str(), name=name)

@@ -2,8 +2,7 @@
 
 Whatever its kind (GPT-2's, one trained here, plain bytes, characters), a tokenizer is a standard
 `tokenizer.json` that transformers reads, plus a table of each id's bytes made from it. Decoding
-joins those bytes, so it is exact and the same for every kind; encoding goes through tiktoken where
-the ids are GPT-2's, and through Hugging Face tokenizers otherwise.
+joins those bytes, so it is exact and the same for every kind; `encoder.py` encodes.
 
 Always true: text is encoded as text. `<|endoftext|>` inside a document becomes ordinary tokens,
 never the end-of-text id (R09); only `eot_id`, put between documents by `prepare`, ends one.
@@ -16,6 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,10 @@ from fromscratch.foundation.files import (
     read_json,
     write_atomically,
 )
+from fromscratch.tokenizer.encoder import Encoder
+from fromscratch.tokenizer.engines import Ragged
 
 END_OF_TEXT = "<|endoftext|>"
-
-# GPT-2's splitting as tiktoken writes it: the same cuts as Radford et al. (2019), without
-# backtracking, so that a million spaces in a row do not overflow the matcher's stack.
-_GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 
 class Tokenizer:
@@ -45,7 +43,7 @@ class Tokenizer:
 
     Args:
         content: The file's text. Its decoder is ByteLevel (byte-level BPE) or Fuse (characters).
-        name: `gpt2`, `bpe`, `bytes` or `chars`: for people and for the fast path.
+        name: `gpt2`, `bpe`, `bytes` or `chars`: for people.
 
     Raises:
         UserError: The file is not a tokenizer of a kind that this package reads.
@@ -79,38 +77,45 @@ class Tokenizer:
         if eot_id is None:
             raise UserError(f'The tokenizer has no "{END_OF_TEXT}" token to end documents with.')
         self.eot_id: int = eot_id
+        # The ids of the special tokens, by their names.
+        self.special_ids: dict[str, int] = {
+            t["content"]: t["id"] for t in self._spec["added_tokens"] if t["special"]
+        }
+        for name in self.special_ids:
+            ids = self._fast.encode(name, add_special_tokens=False).ids
+            if not set(self.special_ids.values()).isdisjoint(ids):
+                raise UserError(
+                    f'The tokenizer turns the text "{name}" into a special token, so a document '
+                    "could end itself: its merges make that token.",
+                    fix="Train it on text without the names of special tokens.",
+                )
 
     # --- text to ids ------------------------------------------------------------------------------
 
     def encode(self, text: str) -> list[int]:
         """Token ids of one text, without an end-of-text id.
 
-        Lone surrogates, which no UTF-8 file can hold, are encoded as U+FFFD.
+        Lone surrogates, which no UTF-8 file can hold, are encoded as U+FFFD; a high and a low one
+        side by side are the one character that they are in UTF-16. Any other text comes back from
+        `decode` exactly as it was.
 
         Raises:
             UserError: A character that a `chars` vocabulary does not have.
         """
-        return self.encode_batch([text])[0]
+        ids: list[int] = self.encode_ragged([text])[0].tolist()
+        return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts, on all cores."""
-        cleaned = [encodable(text) for text in texts]
-        if self._tiktoken is not None:
-            return list(
-                self._tiktoken.encode_ordinary_batch(cleaned, num_threads=os.cpu_count() or 1)
-            )
-        if self.name == "chars":
-            return [self._encode_characters(text) for text in cleaned]
-        encoded = self._fast.encode_batch_fast(cleaned, add_special_tokens=False)
-        return [e.ids for e in encoded]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            return list(pool.map(self.encode, texts))
 
-    def encode_ragged(
-        self, texts: Sequence[str]
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    def encode_ragged(self, texts: Sequence[str]) -> Ragged:
         """`encode` for many texts, without an object for each id.
 
-        Made to be called from as many threads as there are cores: GPT-2's ids are made on the
-        calling thread alone, with the interpreter lock released.
+        Made to be called from as many threads as there are cores: ids are made on the calling
+        thread with the interpreter lock released. (Only Hugging Face tokenizers, which encodes
+        where nothing faster is proven to give the same ids, uses threads of its own.)
 
         Returns:
             The ids of all texts, end to end, and (n,) the number of ids of each text.
@@ -118,46 +123,31 @@ class Tokenizer:
         Raises:
             UserError: A character that a `chars` vocabulary does not have.
         """
-        if self._tiktoken is not None:
-            core = self._tiktoken._core_bpe
-            nothing: set[str] = set()  # no special token is recognised: text is encoded as text
-            pieces = [
-                np.frombuffer(core.encode_to_tiktoken_buffer(encodable(t), nothing), np.uint32)
-                for t in texts
-            ]
-        else:
-            pieces = [np.array(ids, dtype=np.uint32) for ids in self.encode_batch(texts)]
-        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.uint32), lengths
+        return self._encoder.encode_ragged([encodable(text) for text in texts])
 
-    def _encode_characters(self, text: str) -> list[int]:
-        try:
-            return [self._character_ids[c] for c in text]
-        except KeyError as error:
-            raise UserError(
-                f"The character {error.args[0]!r} is not in this character vocabulary.",
-                fix="Train a tokenizer on text that has it, or use a byte-level one.",
-            ) from None
+    def choose_engine(self, *, fast: bool = True) -> str:
+        """Prepares for much text; to be called before the first of it is encoded.
 
-    @cached_property
-    def _character_ids(self) -> dict[str, int]:
-        ids = self._fast.get_vocab(with_added_tokens=False)
-        return {token: i for token, i in ids.items() if len(token) == 1}
+        Args:
+            fast: Whether gigatoken may be used, where it is installed and its ids are found the
+                same. It takes about a second to make and compare, so from some ten million bytes
+                on it pays.
+
+        Returns:
+            What will encode, as a sentence for people, and why nothing faster does. The ids are
+            the same in any case.
+        """
+        self._encoder.choose(fast=fast)
+        return self.engine_note
+
+    @property
+    def engine_note(self) -> str:
+        """What encodes, as a sentence for people; empty while there was little to encode."""
+        return self._encoder.note
 
     @cached_property
-    def _tiktoken(self) -> Any | None:
-        if self.name != "gpt2":
-            return None
-        import tiktoken
-
-        # Made from this file and not from tiktoken's download, so that it works offline.
-        ranks = {token: i for i, token in enumerate(self._bytes_of_id) if token}
-        return tiktoken.Encoding(
-            "gpt2",
-            pat_str=_GPT2_PATTERN,
-            mergeable_ranks=ranks,
-            special_tokens={END_OF_TEXT: self.eot_id},
-        )
+    def _encoder(self) -> Encoder:
+        return Encoder(self._spec, self._fast, self._bytes_of_id)
 
     # --- ids to text ------------------------------------------------------------------------------
 
@@ -275,11 +265,16 @@ _BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(byte_alph
 
 
 def _byte_level_bytes(token: str) -> bytes:
-    return bytes(_BYTE_OF_CHARACTER[c] for c in token)
+    try:
+        return bytes(_BYTE_OF_CHARACTER[c] for c in token)
+    except KeyError:  # some files spell out-of-vocabulary markers as they are
+        return token.encode("utf-8")
 
 
 def encodable(text: str) -> str:
     """The text with each lone surrogate, which UTF-8 cannot hold, replaced by U+FFFD."""
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
