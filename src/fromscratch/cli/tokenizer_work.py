@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import TypeVar
 
 from rich.progress import (
@@ -22,9 +21,9 @@ from rich.progress import (
 
 from fromscratch.cli.show import err
 from fromscratch.data.documents import Document, Split
-from fromscratch.data.prepare import default_val_fraction
+from fromscratch.data.prepare import as_documents, default_val_fraction
 from fromscratch.data.sample import HashSample, sample_sides
-from fromscratch.data.sources import Source, SourceReport, parse_sources, passages
+from fromscratch.data.sources import Source, SourceReport, parse_sources
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import make_tokenizer
 from fromscratch.tokenizer.names import needs_training
@@ -32,7 +31,6 @@ from fromscratch.tokenizer.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
-_FEW_DOCUMENTS = 100
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 # Less text than this is encoded in too short a time to be measured.
 _ENOUGH_TO_TIME = 1_000_000
@@ -73,17 +71,13 @@ def sides_of(
     """
     most_bytes = parse_size(sample)
     parsed = parse_sources(specs)
-    first = islice((d for s in parsed for d in s.documents(SourceReport())), _FEW_DOCUMENTS)
-    count = sum(1 for _ in first)
-    if count == 0:
+    if not any(source.count(1) for source in parsed):
         raise UserError("There is no text in these sources.")
     if val_fraction is None:
         val_fraction = default_val_fraction(parsed, least=0.01, seed=seed)
     elif not 0.0 <= val_fraction < 1.0:
         raise UserError(f"--val-fraction {val_fraction} is not between 0 and 1.")
-    documents = _read(parsed)
-    if count < _FEW_DOCUMENTS:  # as prepare cuts few files
-        documents = passages(documents)
+    documents = _read(as_documents(parsed, "auto"))
     sides = sample_sides(documents, most_bytes=most_bytes, val_fraction=val_fraction, seed=seed)
     if not sides["train"].bytes:
         raise UserError("All text was held out: there is none to learn from.", fix="Give more.")

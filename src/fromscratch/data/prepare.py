@@ -93,15 +93,14 @@ def prepare(
         journal = load_journal(folder, job)
         if journal is None:
             _check_not_empty(sources)
-            options = replace(options, documents=_kind_of_documents(sources, options))
-            sources = [_reading(source, options) for source in sources]
+            sources = as_documents(sources, options.documents)
             # Nothing is written or removed before all that can be refused has been.
             tokenizer = _tokenizer_for(sources, options, progress)
-            journal = Journal(job, options.documents, [SourceProgress() for _ in sources])
+            documents = sources[0].reading.documents
+            journal = Journal(job, documents, [SourceProgress() for _ in sources])
             begin(folder, command, tokenizer, journal)
         else:
-            options = replace(options, documents=journal.documents)
-            sources = [_reading(source, options) for source in sources]
+            sources = as_documents(sources, journal.documents)
             tokenizer = load_tokenizer(folder)
         names = [source.name for source in sources]
         output = Output(folder, tokenizer, options, names, journal, is_part=part is not None)
@@ -222,22 +221,18 @@ def default_val_fraction(
     Raises:
         UserError: The text is too short to be parted.
     """
-    options = PrepareOptions(tokenizer=tokenizer)
-    options = replace(options, documents=_kind_of_documents(sources, options))
     made = _tokenizer_of_ids(sources, tokenizer)
 
     def texts() -> Iterator[str]:
-        for source in sources:
-            for document in _reading(source, options).documents(SourceReport(), made):
+        for source in as_documents(sources, "auto"):
+            for document in source.documents(SourceReport(), made):
                 if document.ids is None:
                     yield document.text
                 else:
                     assert made is not None
                     yield made.decode(document.ids.tolist())
 
-    fraction = fitting_val_fraction(
-        islice(texts(), _ENOUGH_DOCUMENTS * 5), least=least, seed=seed
-    )
+    fraction = fitting_val_fraction(islice(texts(), _ENOUGH_DOCUMENTS * 5), least=least, seed=seed)
     if fraction is None:
         _check_not_empty(sources)
         raise UserError(
@@ -264,16 +259,16 @@ def _check_not_empty(sources: list[Source]) -> None:
             )
 
 
-def _kind_of_documents(sources: list[Source], options: PrepareOptions) -> Documents:
-    """What `auto` comes to: few documents are cut, so that some of the text can be held out."""
-    if options.documents != "auto":
-        return options.documents
-    few = sum(source.count(_ENOUGH_DOCUMENTS) for source in sources) < _ENOUGH_DOCUMENTS
-    return "passage" if few else "file"
+def as_documents(sources: list[Source], documents: Documents) -> list[Source]:
+    """The sources, read as the documents that are wanted.
 
-
-def _reading(source: Source, options: PrepareOptions) -> Source:
-    return replace(source, reading=replace(source.reading, documents=options.documents))
+    `auto` is settled over all of them together: few documents are cut into passages, so that some
+    of the text can be held out.
+    """
+    if documents == "auto":
+        few = sum(source.count(_ENOUGH_DOCUMENTS) for source in sources) < _ENOUGH_DOCUMENTS
+        documents = "passage" if few else "file"
+    return [replace(s, reading=replace(s.reading, documents=documents)) for s in sources]
 
 
 def _job(sources: list[Source], options: PrepareOptions, part: Part | None) -> str:
