@@ -6,12 +6,17 @@ words come out plain.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from fromscratch.foundation.errors import UserError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -70,6 +75,20 @@ def size(n_bytes: float) -> str:
         if n_bytes >= limit:
             return f"{n_bytes / limit:.3g} {unit}"
     return f"{n_bytes:.0f} B"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `200MB`, `2GB`, `500kB`, in powers of 1000.
+
+    Raises:
+        UserError: It is not a size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?B?)", text.strip())
+    unit = match[2].upper() if match else ""
+    unit = unit if unit in _UNITS else unit + "B"
+    if match is None or float(match[1]) * _UNITS[unit] < 1:
+        raise UserError(f'"{text}" is not a size.', fix="Write for example 200MB or 2GB.")
+    return int(float(match[1]) * _UNITS[unit])
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fromscratch.cli.show import err
+from fromscratch.cli.show import err, parse_size
 from fromscratch.data.documents import Document, Split
 from fromscratch.data.prepare import as_documents, default_val_fraction
 from fromscratch.data.sample import HashSample, sample_sides
@@ -31,7 +30,6 @@ from fromscratch.tokenizer.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 # Less text than this is encoded in too short a time to be measured.
 _ENOUGH_TO_TIME = 1_000_000
 
@@ -93,20 +91,6 @@ def _read(sources: list[Source]) -> Iterator[Document]:
         for source, portion in portions:
             yield from source.read(portion, SourceReport())
             progress.advance(task, portion.size)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `200MB`, `2GB`, `500kB`, in powers of 1000.
-
-    Raises:
-        UserError: It is not a size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMG]?B?)", text.strip())
-    unit = match[2].upper() if match else ""
-    unit = unit if unit in _UNITS else unit + "B"
-    if match is None or float(match[1]) * _UNITS[unit] < 1:
-        raise UserError(f'"{text}" is not a size.', fix="Write for example 200MB or 2GB.")
-    return int(float(match[1]) * _UNITS[unit])
 
 
 @contextmanager

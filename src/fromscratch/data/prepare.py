@@ -35,6 +35,7 @@ from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 _COMMIT_SECONDS = 10.0
 _ENOUGH_DOCUMENTS = 100
+_LARGE_CORPUS = 2_000
 Progress = Callable[[str, int], None]
 
 
@@ -172,7 +173,7 @@ def complete(
     summaries = [
         SourceSummary(
             name=source.name,
-            spec=source.spec,
+            spec=source.whence,
             documents=done.documents,
             bytes=done.bytes,
             files_skipped=done.files_skipped,
@@ -213,14 +214,16 @@ def default_val_fraction(
     """The share to hold out where nobody says one; see `fitting_val_fraction`.
 
     Args:
-        sources: Of which the first few hundred documents are read.
-        least: What a large corpus has held out.
+        sources: Of which the first two thousand documents are read.
+        least: What a corpus of some thousand documents has held out.
         seed: Of the split.
         tokenizer: That made the ids of sources that are tokens already.
 
     Raises:
         UserError: The text is too short to be parted.
     """
+    if any(source.hub is not None for source in sources):
+        return least  # enough text, and it is far away
     made = _tokenizer_of_ids(sources, tokenizer)
 
     def texts() -> Iterator[str]:
@@ -232,7 +235,7 @@ def default_val_fraction(
                     assert made is not None
                     yield made.decode(document.ids.tolist())
 
-    fraction = fitting_val_fraction(islice(texts(), _ENOUGH_DOCUMENTS * 5), least=least, seed=seed)
+    fraction = fitting_val_fraction(islice(texts(), _LARGE_CORPUS), least=least, seed=seed)
     if fraction is None:
         _check_not_empty(sources)
         raise UserError(
@@ -290,6 +293,10 @@ def _command(
     words += ["--out", str(folder), "--tokenizer", options.tokenizer, "--seed", str(options.seed)]
     words += ["--documents", options.documents, "--shard-tokens", str(options.shard_tokens)]
     words += ["--dedup", options.dedup]
+    reading = sources[0].reading
+    words += ["--field", reading.field, "--on-bad", reading.on_bad]
+    if reading.render is not None:
+        words += ["--render", reading.render]
     if options.allow_no_validation:
         words += ["--no-validation"]
     else:

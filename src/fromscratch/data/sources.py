@@ -1,7 +1,8 @@
 """Where documents come from: files of many kinds, standard input, the corpus of every machine.
 
 A source is named by one string, the same on the command line and in a recipe: a path, a folder, a
-glob, `-` for standard input, or `stdlib` for the embedded corpus. Its documents come in an order
+glob, `-` for standard input, `hf:ORG/NAME` for a data set on the hub, or `stdlib` for the embedded
+corpus. Its documents come in an order
 that does not depend on the disk, in memory that does not grow with it, and in portions that can be
 read each for itself.
 """
@@ -14,24 +15,29 @@ import platform
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from fromscratch.chat.template import template_named
 from fromscratch.data.documents import Document
 from fromscratch.data.embedded import EMBEDDED, check_embedded, is_embedded, read_embedded
+from fromscratch.data.hub import HUB_PREFIX, HubDataset, HubFile
 from fromscratch.data.listing import matching_files
 from fromscratch.data.parquet import Stretch, stretches
 from fromscratch.data.read_file import kind_of, read_file
 from fromscratch.data.reading import Documents, Input, Reading, SourceReport
 from fromscratch.data.text_files import looks_empty_or_binary
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import sha256_of_file
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
     "EMBEDDED",
+    "Copies",
     "Documents",
     "Portion",
     "Reading",
@@ -61,14 +67,37 @@ class Portion:
         stretch: Which row groups of a Parquet file; None for all of a file.
         named: Whether the user named this very file.
         tokenised: Whether it is a shard of somebody else's tokens.
+        remote: The file on the hub, where it must be fetched first.
     """
 
     id: str
     size: int
     path: Path | None = None
+    remote: HubFile | None = None
     stretch: Stretch | None = None
     named: bool = False
     tokenised: bool = False
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Where copies of files from the hub lie, and how much disk they may take.
+
+    Attributes:
+        folder: Shared by all data sets and preparations; None for this user's cache.
+        keep_local: Bytes.
+    """
+
+    folder: Path | None = None
+    keep_local: int = 30_000_000_000
+
+    def open(self, spec: str) -> HubDataset:
+        """The data set, without asking the hub yet."""
+        folder = self.folder or platformdirs.user_cache_path("fromscratch") / "hub"
+        return HubDataset(spec, folder=folder, keep_local=self.keep_local)
+
+
+IN_THE_CACHE = Copies()
 
 
 @dataclass(frozen=True)
@@ -77,16 +106,24 @@ class Source:
 
     Attributes:
         name: How manifests, metrics and mixtures call it.
-        spec: `stdlib`, `stdlib:PART`, `-`, or a path or glob.
+        spec: `stdlib`, `stdlib:PART`, `-`, `hf:...`, or a path or glob.
         reading: How its files are read.
         spooled: Of standard input: the file that it was put into by `spool`, so that it can be read
             more than once.
+        copies: Of a data set on the hub.
+        hub: The data set, opened once and for all: every read is of one commit (R13).
     """
 
     name: str
     spec: str
     reading: Reading = READ_AS_IT_IS
     spooled: Path | None = None
+    copies: Copies = IN_THE_CACHE
+    hub: HubDataset | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.hub is None and self.spec.startswith(HUB_PREFIX):
+            object.__setattr__(self, "hub", self.copies.open(self.spec))
 
     def portions(self) -> list[Portion]:
         """What there is to read, in a fixed order that does not depend on the disk.
@@ -98,6 +135,11 @@ class Source:
         if is_embedded(self.spec):
             check_embedded(self.spec)
             return [Portion(self.spec, 1)]
+        if self.hub is not None:
+            return [
+                Portion(f"{HUB_PREFIX}{self.hub.name}/{file.path}", file.size, remote=file)
+                for file in self.hub.files()
+            ]
         paths, named = self._files()
         tokenised = _all_shards(map(self._label, paths))
         portions: list[Portion] = []
@@ -129,6 +171,8 @@ class Source:
         Raises:
             UserError: Something is bad, and the reading says to stop.
         """
+        if portion.remote is not None:
+            return self._read_remote(portion, portion.remote, report)
         if portion.path is None:
             return read_embedded(self.spec, self.name, self.reading, report)
         assert not portion.tokenised or tokenizer, "ids cannot be read without their tokenizer"
@@ -162,12 +206,21 @@ class Source:
         if is_embedded(self.spec):
             documents = self.documents(SourceReport())
             return sum(1 for _ in islice(documents, enough))
+        if self.hub is not None:  # whoever names a data set means its records
+            return enough
         return sum(1 for _ in islice(self._counted(), enough))
 
     @property
     def tokenised(self) -> bool:
         """Whether its files are shards of tokens; such a file in a folder with others is not."""
-        return not is_embedded(self.spec) and _all_shards(map(self._label, self._files()[0]))
+        if is_embedded(self.spec) or self.hub is not None:
+            return False
+        return _all_shards(map(self._label, self._files()[0]))
+
+    @property
+    def whence(self) -> str:
+        """The spec as a manifest keeps it: of the hub, with the commit."""
+        return self.spec if self.hub is None else self.hub.pinned
 
     @property
     def is_standard_input(self) -> bool:
@@ -175,9 +228,16 @@ class Source:
         return _INPUT_SPEC.fullmatch(self.spec) is not None
 
     def stamp(self) -> str:
-        """Changes when the source's files do, by their sizes and times; reads no content."""
+        """Changes when the source's files do, by their sizes and times; reads no content.
+
+        Of standard input it is the content's hash: the file that it was put into is always new.
+        """
         if is_embedded(self.spec):
             return platform.python_version()
+        if self.hub is not None:
+            return self.hub.revision
+        if self.spooled is not None:
+            return sha256_of_file(self.spooled)
         listing = []
         for path in self._files()[0]:
             try:
@@ -187,6 +247,13 @@ class Source:
                 continue
             listing.append(f"{path} {status.st_size} {status.st_mtime_ns}")
         return hashlib.sha256("\n".join(listing).encode("utf-8", "replace")).hexdigest()
+
+    def _read_remote(
+        self, portion: Portion, file: HubFile, report: SourceReport
+    ) -> Iterator[Document]:
+        assert self.hub is not None
+        with self.hub.local(file) as path:
+            yield from read_file(path, self.name, self.reading, report, label=portion.id)
 
     def _files(self) -> tuple[list[Path], bool]:
         """The files, and whether the user named one single file."""
@@ -218,7 +285,9 @@ class Source:
                     yield None
 
 
-def parse_sources(specs: list[str], reading: Reading = READ_AS_IT_IS) -> list[Source]:
+def parse_sources(
+    specs: list[str], reading: Reading = READ_AS_IT_IS, copies: Copies = IN_THE_CACHE
+) -> list[Source]:
     """Sources from the strings of a command line: `SPEC` or `NAME=SPEC`.
 
     Raises:
@@ -232,9 +301,10 @@ def parse_sources(specs: list[str], reading: Reading = READ_AS_IT_IS) -> list[So
         name, equals, rest = spec.partition("=")
         # A path may have an equals sign in it, as in year=2024/part.txt.
         if equals and _NAME.fullmatch(name) and not Path(spec).exists():
-            sources.append(Source(name, rest, reading))
+            spec = rest
         else:
-            sources.append(Source(name_for(spec), spec, reading))
+            name = name_for(spec)
+        sources.append(Source(name, spec, reading, copies=copies))
     names = [s.name for s in sources]
     for name in names:
         if names.count(name) > 1:
@@ -252,6 +322,9 @@ def name_for(spec: str) -> str:
         return "stdin"
     if is_embedded(spec):
         return spec.rpartition(":")[2]
+    if spec.startswith(HUB_PREFIX):
+        whole = spec.removeprefix(HUB_PREFIX).partition("@")[0]
+        return whole.partition(":")[0].rpartition("/")[2] or "hub"
     return Path(spec.rstrip("/*")).stem.lstrip(".") or "text"
 
 
