@@ -122,6 +122,7 @@ def test_an_answer_that_ignores_the_range_starts_the_file_over(hub, open_set):
     dataset = open_set("hf:a/b")
     with dataset.local(dataset.files()[0]) as path:
         assert path.read_bytes() == content
+    assert len(hub.fetches()) == 2  # it was put in the right place at once
 
 
 def test_an_answer_that_ends_early_is_continued(hub, open_set):
