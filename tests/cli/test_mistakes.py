@@ -1,9 +1,17 @@
 """Every mistake of a user ends in one message that says what to do, and exit code 2."""
 
+import gzip
+import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
+
+from fromscratch.data.compressed import zstd
 
 # What is typed -> what the answer must contain: what is wrong, then how to mend it.
 MISTAKES = {
@@ -93,7 +101,7 @@ MISTAKES = {
     "prepare of nothing": (["prepare", "nowhere", "--out", "x"], ["nowhere does not exist"]),
     "prepare of binary files": (
         ["prepare", "binary", "--out", "x"],
-        ["no text in binary", "binary.bin: binary"],
+        ["no text in binary", "picture.png: binary"],
     ),
     "prepare over prepared data": (
         ["prepare", "text", "--out", "data-bytes"],
@@ -128,14 +136,73 @@ MISTAKES = {
         ["tokens_per_step = 3,200,000,000", "times in one step"],
     ),
     "try for no time": (["try", "--minutes", "0"], ["--minutes 0"]),
+    **{
+        f"prepare of {name}": (
+            ["prepare", f"bad/{name}", "--out", "x", "--tokenizer", "bytes", "--no-validation"],
+            [f"bad/{name}{place}", *expected, "--on-bad skip"],
+        )
+        for name, (place, *expected) in {
+            "latin1.txt": (", byte 4: not UTF-8", "iconv"),
+            "utf16.txt": (", byte 0: is UTF-16, not UTF-8", "iconv -f UTF-16"),
+            "picture.png": (": is binary, not text",),
+            "cut.txt.gz": (
+                ", after 500 bytes of its content: the gzip file is cut off",
+                "Download",
+            ),
+            "cut.txt.zst": (": the zstd file is cut off", "Download"),
+            "line.jsonl": (", line 2, column 10: not JSON", "Each line"),
+            "field.jsonl": (', line 2: has no field "text"; it has body', "--field"),
+            "instructions.json": (', record 1: has no field "text"', "--render alpaca"),
+            "column.parquet": (': has no field "text"; it has body, n', "--field"),
+            "cut.parquet": (": damaged, or not a Parquet file", "Download"),
+            "magic.bin": (", byte 0: has a header with the magic number 20240522", "20240520"),
+            "count.bin": (", byte 8: the header says 9 tokens, and the file holds 2",),
+            "ids.npy": (", token 1: the id 300 is beyond the vocabulary of 257", "--tokenizer"),
+        }.items()
+    },
+    "prepare of two standard inputs": (
+        ["prepare", "-", "b=-.jsonl", "--out", "x"],
+        ["Standard input can be one source only"],
+    ),
+    "prepare of an unknown part of the library": (
+        ["prepare", "stdlib:asynco", "--out", "x"],
+        ['"asynco"', 'Did you mean "stdlib:asyncio"?'],
+    ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+BAD_FILES: dict[str, bytes] = {
+    "latin1.txt": "Stra\xdfe".encode("latin-1"),
+    "utf16.txt": "Text".encode("utf-16"),
+    "picture.png": b"\x89PNG\r\n\x1a\n\x00\x00",
+    "cut.txt.gz": gzip.compress(b"text " * 100)[:-5],
+    "cut.txt.zst": zstd.compress(b"text " * 100)[:-5],
+    "line.jsonl": b'{"text": "good"}\n{"text": "cut off\n',
+    "field.jsonl": b'{"text": "good"}\n{"body": "other"}\n',
+    "instructions.json": b'[{"instruction": "Add.", "output": "2"}]',
+    "cut.parquet": b"PAR1 and no more",
+    "magic.bin": struct.pack("<256i", 20240522, 1, 2, *[0] * 253) + b"abcd",
+    "count.bin": struct.pack("<256i", 20240520, 1, 9, *[0] * 253) + b"abcd",
+    "ids.npy": _npy(np.array([65, 300, 256], np.uint16)),
 }
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _things_to_stumble_over(place: Path) -> None:
     (place / "binary").mkdir()
-    (place / "binary/binary.bin").write_bytes(b"\x00\x01\x02")
+    (place / "binary/picture.png").write_bytes(b"\x00\x01\x02")
+    (place / "bad").mkdir()
+    for name, content in BAD_FILES.items():
+        (place / "bad" / name).write_bytes(content)
+    table = pyarrow.table({"body": ["a", "b"], "n": [1, 2]})
+    pyarrow.parquet.write_table(table, place / "bad/column.parquet")
     (place / "empty").mkdir()
     (place / "broken.toml").write_text("model = {")
     recipe = (place / "tiny.toml").read_text()

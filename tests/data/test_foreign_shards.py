@@ -167,7 +167,7 @@ def _bad(path: Path, content: bytes | npt.NDArray[np.generic] | dict[str, object
 
 
 BAD: dict[str, tuple[bytes | npt.NDArray[np.generic] | dict[str, object], str]] = {
-    "odd size": (b"abc", r"has 3 bytes, an odd number"),
+    "odd size": (b"abc", "no file of token ids: it has 3 bytes"),
     "wrong magic": (header(2, 20240522) + b"abcd", "byte 0: .*magic number 20240522; known are"),
     "wrong version": (header(2, version=9) + b"abcd", "byte 4: has version 9; known is 1"),
     "more said than there": (header(9) + b"abcd", "byte 8: the header says 9 tokens, .* holds 2"),

@@ -116,6 +116,17 @@ class TestBad:
         with pytest.raises(UserError, match=r'row 1: the field "text" is a number'):
             read(path)
 
+    def test_text_that_is_not_utf8_costs_its_row(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.parquet"
+        texts = pa.array([b"a", b"Stra\xdfe", b"c"])
+        pq.write_table(pa.table({"text": texts.view(pa.string())}), path)
+        with pytest.raises(UserError, match=r"x\.parquet, row 2: not UTF-8"):
+            read(path)
+        assert [d.text for d in read(path, on_bad="skip")[0]] == ["a", "c"]
+        pq.write_table(pa.table({"text": texts}), path)
+        with pytest.raises(UserError, match='row 1: the field "text" is bytes, not text'):
+            read(path)
+
     def test_a_file_without_the_column_is_said_once(self, tmp_path: Path) -> None:
         write(tmp_path / "a.parquet", 100, row_group_size=5)
         documents, report = read(tmp_path / "a.parquet", field="body", on_bad="skip")

@@ -131,7 +131,7 @@ def _bin(path: Path) -> tuple[_Tokens, int]:
     # A raw file does not begin with 250 times the same id 0; a header does, and always.
     if not known and not (len(beginning) == _HEADER.size and not any(beginning[12:])):
         if size % 2:
-            raise BadInput("", f"has {size:,} bytes, an odd number, and ids take two each")
+            raise BadInput("", f"no file of token ids: it has {size:,} bytes, and an id takes two")
         return np.memmap(path, np.dtype("<u2"), mode="r"), size // 2
     if len(beginning) < _HEADER.size:
         raise BadInput(f"byte {size}", "ends inside its header of 1,024 bytes")

@@ -215,7 +215,8 @@ class _Window:
                     raise bad from None
                 if len(self._text) - self._at > limit:
                     raise BadInput(
-                        f"record {number}", f"longer than one document may be ({limit:,} bytes)"
+                        f"record {number}",
+                        f"longer than one document may be ({limit:,} characters)",
                     ) from None
                 if not self._more(1 + len(self._text) - self._at):
                     raise bad from None

@@ -55,7 +55,13 @@ def _files_of_glob(pattern: str) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for name, folders, files in os.walk(folder):
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"The folder {error.filename} cannot be listed ({error.strerror}).",
+            fix="Make it readable, or give a glob that leaves it out.",
+        )
+
+    for name, folders, files in os.walk(folder, onerror=refuse):
         here = Path(name)
         if is_prepared(here) or ((here / RUN_RECIPE).is_file() and (here / RUN_EVENTS).is_file()):
             folders.clear()

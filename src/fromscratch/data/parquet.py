@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fromscratch.chat.conversations import RECORD_FIELDS, looks_like_a_conversation
 from fromscratch.data.documents import Document
-from fromscratch.data.reading import BadInput, Input, SourceReport
+from fromscratch.data.reading import BadInput, Input, SourceReport, bad_input
 from fromscratch.data.records import ID_FIELDS, document_of, missing_field
 
 _STRETCH_BYTES = 32_000_000
@@ -86,8 +87,12 @@ def read_parquet_file(
                 report.skip(item.label, "empty")
                 return
             for batch in file.iter_batches(_ROWS, row_groups=list(chosen), columns=columns):
-                for record in batch.to_pylist():
+                for record in _records(batch):
                     position = f"row {number + 1}"
+                    if record is None:
+                        number += 1
+                        bad_input(item, report, BadInput(position, "not UTF-8"))
+                        continue
                     document = document_of(record, item, report, position=position, number=number)
                     number += 1
                     if document is not None:
@@ -101,6 +106,22 @@ def read_parquet_file(
             where, f"damaged, or not a Parquet file ({reason})", "Download or copy it again."
         ) from None
     report.files += 1
+
+
+def _records(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
+    """The batch's rows; None for one whose text is not UTF-8, which Parquet does not prevent."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:  # raised before the first row came out
+        pass
+    for row in range(batch.num_rows):
+        try:
+            record: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield None
+        else:
+            yield record
 
 
 def _opened(path: Path) -> pq.ParquetFile:

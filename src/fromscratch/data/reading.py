@@ -33,8 +33,8 @@ class Reading:
         render: Name of a chat template: the records are conversations, and their text is rendered
             by it. None where records have a text.
         on_bad: Whether what cannot be read ends in an error or is left out and listed.
-        max_document_bytes: Longest document in bytes of UTF-8, and longest line of a JSON lines
-            file. What is longer is never held in memory, and is bad input; 32 MB is some ten
+        max_document_bytes: Longest document: bytes of a line of JSON, characters of any other
+            text. What is longer is never held in memory, and is bad input; 32 million is some ten
             times the longest novel.
     """
 

@@ -100,7 +100,7 @@ def _text(record: Mapping[str, Any], item: Input, position: str) -> str:
 def _bounded(text: str, item: Input, position: str) -> str:
     limit = item.reading.max_document_bytes
     if len(text) > limit:
-        raise BadInput(position, f"longer than one document may be ({limit:,} bytes)")
+        raise BadInput(position, f"longer than one document may be ({limit:,} characters)")
     return text
 
 
@@ -122,4 +122,6 @@ def _kind(value: Any) -> str:
         return "a number"
     if isinstance(value, str):
         return "a string"
+    if isinstance(value, bytes):
+        return "bytes"
     return "an object" if isinstance(value, Mapping) else "a list"

@@ -142,7 +142,7 @@ def _whole(blocks: Iterator[str], limit: int) -> Iterator[str]:
         if size > limit:
             raise BadInput(
                 "",
-                f"longer than one document may be ({limit:,} bytes)",
+                f"longer than one document may be ({limit:,} characters)",
                 "Cut it into passages: --documents passage.",
             )
     yield "".join(parts)
