@@ -107,7 +107,7 @@ def test_try_on_one_s_own_text(fromscratch: Callable, place: Path):
     (place / "text/picture.jpg").write_bytes(b"\xff\xd8\x00")
     answer = fromscratch("try", "--data", "text", "--minutes", "0.02", "--run", "mine")
     assert answer.code == 0, answer.err
-    assert "1 files were skipped" in answer.out
+    assert "1 files or records were skipped" in answer.out
     for row in ("uniform", "unigram", "gzip -9", "xz -9", "at the start", "now"):
         assert row in answer.out
     for command in ("fromscratch generate mine", "fromscratch resume mine", "fromscratch try"):

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.show import documents_progress, print_warning, say, size, table
+from fromscratch.cli.show import documents_progress, parse_size, print_warning, say, size, table
+
+if TYPE_CHECKING:
+    from fromscratch.data.prepare import Prepared
+    from fromscratch.data.sources import Source
 
 
 class Documents(Enum):
@@ -19,6 +28,13 @@ class Documents(Enum):
     file = "file"
     passage = "passage"
     paragraph = "paragraph"
+
+
+class OnBad(Enum):
+    """What is done with input that cannot be read."""
+
+    stop = "stop"
+    skip = "skip"
 
 
 class Dedup(Enum):
@@ -31,7 +47,9 @@ class Dedup(Enum):
 
 def run(
     sources: list[str] = typer.Argument(
-        ..., help='Text files, folders or globs, or "stdlib"; NAME=PATH gives one a name.'
+        ...,
+        help="Files, folders or globs of text, JSON lines or Parquet; hf:ORG/NAME[:CONFIG] of the "
+        'hub; "-" for standard input; "stdlib". NAME=SOURCE gives one a name.',
     ),
     to: Path = typer.Option(..., "--out", help="Folder to write the prepared data into."),
     tokenizer: str = typer.Option(
@@ -46,6 +64,17 @@ def run(
     dedup: Dedup = typer.Option(
         Dedup.none, help="Leave out copies of documents that came before: exact, or near ones too."
     ),
+    field: str = typer.Option(
+        "text", help="The field of JSON and Parquet records that is the text."
+    ),
+    render: str = typer.Option(
+        None, help="Records are conversations: render them by this chat template (alpaca)."
+    ),
+    on_bad: OnBad = typer.Option(
+        OnBad.stop, help="What cannot be read ends in an error, or is left out and listed."
+    ),
+    keep_local: str = typer.Option("30GB", help="Disk that files from the hub may take meanwhile."),
+    hub_cache: Path = typer.Option(None, help="Folder for files from the hub [this user's cache]."),
     part: str = typer.Option(
         None, help="Do only part I/N of the work (0/4 to 3/4); `data merge` joins the parts."
     ),
@@ -59,61 +88,116 @@ def run(
 
     Example: fromscratch prepare my-texts/ --out prepared/mine --tokenizer bpe:4096
     """
-    from fromscratch.data.documents import SPLITS
     from fromscratch.data.options import Part, PrepareOptions
     from fromscratch.data.prepare import default_val_fraction, prepare
-    from fromscratch.data.sources import parse_sources
+    from fromscratch.data.sources import Copies, Reading, parse_sources
 
-    parsed = parse_sources(sources)
-    if no_validation:
-        val_fraction = 0.0
-    elif val_fraction is None:
-        val_fraction = default_val_fraction(parsed, least=0.01, seed=seed)
-    options = PrepareOptions(
-        tokenizer=tokenizer,
-        val_fraction=val_fraction,
-        documents=documents.value,
-        dedup=dedup.value,
-        seed=seed,
-        shard_tokens=shard_tokens,
-        allow_no_validation=no_validation,
-    )
-    with documents_progress() as progress:
-        made = prepare(
-            parsed,
-            to,
-            options,
-            part=None if part is None else Part.parse(part),
-            overwrite=overwrite,
-            progress=progress,
+    reading = Reading(field=field, render=render, on_bad=on_bad.value)
+    copies = Copies(hub_cache, parse_size(keep_local))
+    with _standard_input_in_a_file(parse_sources(sources, reading, copies), to) as parsed:
+        if no_validation:
+            val_fraction = 0.0
+        elif val_fraction is None:
+            val_fraction = default_val_fraction(parsed, least=0.01, seed=seed, tokenizer=tokenizer)
+        options = PrepareOptions(
+            tokenizer=tokenizer,
+            val_fraction=val_fraction,
+            documents=documents.value,
+            dedup=dedup.value,
+            seed=seed,
+            shard_tokens=shard_tokens,
+            allow_no_validation=no_validation,
         )
-    skipped = [item for items in made.skipped.values() for item in items]
-    manifest = made.manifest
+        with documents_progress() as progress:
+            made = prepare(
+                parsed,
+                to,
+                options,
+                part=None if part is None else Part.parse(part),
+                overwrite=overwrite,
+                progress=progress,
+            )
     if as_json:
-        content: dict[str, object] = {
-            split: {q: manifest.total(q, split) for q in ("documents", "tokens", "bytes")}
-            for split in SPLITS
-        }
-        content |= {"fingerprint": manifest.fingerprint, "skipped": skipped}
-        typer.echo(json.dumps(content, indent=2))
+        show_as_json(made)
         return
-    rows = []
-    for split, word in zip(SPLITS, ("training", "held out"), strict=True):
-        tokens, n_bytes = manifest.total("tokens", split), manifest.total("bytes", split)
-        per_token = f"{n_bytes / tokens:.2f}" if tokens else "-"
-        documents_count = manifest.total("documents", split)
-        rows.append([word, f"{documents_count:,}", f"{tokens:,}", size(n_bytes), per_token])
-    table(["", "documents", "tokens", "text", "bytes a token"], rows)
-    if skipped:
-        print_warning(f"{len(skipped)} files were skipped:")
-        for path, reason in skipped[:10]:
-            say(f"  {path}: {reason}")
-        if len(skipped) > 10:
-            say(f"  ... and {len(skipped) - 10} more")
+    show(made)
+    manifest = made.manifest
     say()
+    if part is not None:
+        say(f"Prepared part {part} in {to}. When all parts are there, join them:")
+        say("  fromscratch data merge PART ... --out DATA")
+        return
     spec = f"bpe:{manifest.vocab_size}" if manifest.tokenizer == "bpe" else manifest.tokenizer
-    say(f"Prepared {to}. Train on it:")
+    say(f"Prepared {to}. Look at it, and train on it:")
+    say(f"  fromscratch data show {shlex.quote(str(to))}")
     say(
         f"  fromscratch train modern-124m data.path={shlex.quote(str(to))} data.tokenizer={spec} "
         f"model.vocab_size={manifest.vocab_size} model.padded_vocab=0"
     )
+
+
+@contextmanager
+def _standard_input_in_a_file(sources: list[Source], to: Path) -> Iterator[list[Source]]:
+    """Puts standard input into a file beside the output for as long as it is read."""
+    from fromscratch.data.sources import spool
+
+    if not any(source.is_standard_input for source in sources):
+        yield sources
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    spooled = spool(sys.stdin.buffer, to.with_name(f".{to.name}.stdin"))
+    try:
+        yield [replace(s, spooled=spooled) if s.is_standard_input else s for s in sources]
+    finally:
+        spooled.unlink(missing_ok=True)
+
+
+def show_as_json(made: Prepared) -> None:
+    """What was prepared, for a program."""
+    from fromscratch.data.documents import SPLITS
+
+    manifest = made.manifest
+    content: dict[str, object] = {
+        split: {q: manifest.total(q, split) for q in ("documents", "tokens", "bytes")}
+        for split in SPLITS
+    }
+    content |= {
+        "fingerprint": manifest.fingerprint,
+        "duplicates": sum(source.duplicates for source in manifest.sources),
+        "n_skipped": sum(source.files_skipped for source in manifest.sources),
+        "skipped": [item for items in made.skipped.values() for item in items],
+        "notes": made.notes,
+    }
+    typer.echo(json.dumps(content, indent=2))
+
+
+def show(made: Prepared) -> None:
+    """What was prepared, for a person."""
+    from fromscratch.data.documents import SPLITS
+
+    manifest = made.manifest
+    rows = []
+    for split, word in zip(SPLITS, ("training", "held out"), strict=True):
+        tokens, n_bytes = manifest.total("tokens", split), manifest.total("bytes", split)
+        per_token = f"{n_bytes / tokens:.2f}" if tokens else "-"
+        count = manifest.total("documents", split)
+        rows.append([word, f"{count:,}", f"{tokens:,}", size(n_bytes), per_token])
+    table(["", "documents", "tokens", "text", "bytes a token"], rows)
+    duplicates = sum(source.duplicates for source in manifest.sources)
+    if duplicates:
+        say(f"{duplicates:,} documents were left out: they, or near copies, came before.")
+    skipped = [item for items in made.skipped.values() for item in items]
+    if skipped:
+        count = sum(source.files_skipped for source in manifest.sources)
+        print_warning(f"{count:,} files or records were skipped:")
+        _list(skipped, count)
+    if made.notes:
+        say("Please note:")
+        _list(made.notes, len(made.notes))
+
+
+def _list(items: list[tuple[str, str]], count: int) -> None:
+    for place, reason in items[:10]:
+        say(f"  {place}: {reason}")
+    if count > 10:
+        say(f"  ... and {count - 10:,} more")

@@ -47,11 +47,13 @@ class Prepared:
         folder: Where it lies.
         manifest: What is in it.
         skipped: By source, the first of the files and records that gave no document, and why.
+        notes: Places, and what was read there in another way than its maker may have meant.
     """
 
     folder: Path
     manifest: Manifest
     skipped: dict[str, list[tuple[str, str]]]
+    notes: list[tuple[str, str]]
 
 
 def prepare(
@@ -205,7 +207,8 @@ def complete(
             raise
         manifest.save(folder)
     end(folder)
-    return Prepared(folder, manifest, skipped)
+    notes = [note for done in journal.sources for note in done.notes]
+    return Prepared(folder, manifest, skipped, notes)
 
 
 def default_val_fraction(
