@@ -20,22 +20,28 @@ import numpy.typing as npt
 
 from fromscratch.data.copies import CopyFinder, ExactCopy
 from fromscratch.data.documents import SPLITS, Split
+from fromscratch.data.duplicates import Across, near_bands, near_duplicates_across
 from fromscratch.data.lengths import LengthCounter, Lengths
 from fromscratch.data.prepared_text import (
     Block,
+    Piece,
     Place,
     document_offsets,
     read_beginning,
     read_blocks,
+    whole_documents,
 )
 from fromscratch.data.shards import Manifest, Shard, load_manifest
 from fromscratch.data.special_text import SpecialText, SpecialTextFinder
+from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 # Called with what is under way, tokens done and tokens to do.
 Progress = Callable[[str, int, int], None]
 _SAMPLE_TOKENS = 256
+# A document that is longer than this is compared with others by so much of its beginning.
+_COMPARED_CHARACTERS = 4_000_000
 NAMES: dict[Split, str] = {"train": "training", "val": "held-out"}
 
 
@@ -101,21 +107,30 @@ class Content:
 
     Attributes:
         tokens: How many tokens were looked at.
-        share: Which share of all tokens that is.
+        looked_at: Which share of each split's tokens that is.
         frequent: The most frequent tokens.
         never: Ids of the vocabulary that do not occur.
         special: Special tokens spelled out in documents, the most frequent first.
         exact_copies: Held-out documents that stand in the training split too.
         exact_examples: The first few of those.
+        near: Held-out documents with a near copy in training; None where the package for it lacks.
+        near_lacks: What to do about that.
     """
 
     tokens: int
-    share: float
+    looked_at: dict[Split, float]
     frequent: list[FrequentToken]
     never: int
     special: list[SpecialText]
     exact_copies: int
     exact_examples: list[ExactCopy]
+    near: Across | None
+    near_lacks: str | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was looked at."""
+        return all(share >= 1.0 for share in self.looked_at.values())
 
 
 @dataclass(frozen=True)
@@ -171,7 +186,9 @@ def audit(folder: Path, options: AuditOptions, *, progress: Progress = _silent) 
         lengths=everything.summary(options.context),
         split_lengths=split_lengths,
         samples=_samples(folder, manifest, tokenizer, options),
-        content=_content(folder, manifest, tokenizer, options, progress),
+        content=_content(
+            _Reader(folder, manifest, tokenizer, options.most_tokens, progress), options.frequent
+        ),
     )
 
 
@@ -189,42 +206,79 @@ def _amount(shards: list[Shard]) -> Amount:
     )
 
 
-def _content(
-    folder: Path,
-    manifest: Manifest,
-    tokenizer: Tokenizer,
-    options: AuditOptions,
-    progress: Progress,
-) -> Content:
+class _Reader:
+    """Reads a split's text, or as much of it as is wanted, and says how far it is."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        tokenizer: Tokenizer,
+        most_tokens: int | None,
+        progress: Progress,
+    ) -> None:
+        self.folder, self.manifest, self.tokenizer = folder, manifest, tokenizer
+        self.most_tokens, self.progress = most_tokens, progress
+        self.read: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+
+    def blocks(self, split: Split, doing: str) -> Iterator[Block]:
+        """The split's blocks; `doing` says to a person what for."""
+        share = looked_at(self.manifest, split, self.most_tokens)
+        expected = int(self.manifest.total("tokens", split) * share)
+        self.read[split] = 0
+        shards = self.manifest.select(split)
+        for block in read_blocks(self.folder, self.tokenizer, shards, share=share):
+            yield block
+            self.read[split] += len(block.ids)
+            self.progress(doing, self.read[split], max(self.read[split], expected))
+
+    def shares(self) -> dict[Split, float]:
+        """Of each split, the share of its tokens that was read; 1 of an empty one."""
+        totals = {split: self.manifest.total("tokens", split) for split in SPLITS}
+        return {split: self.read[split] / n if n else 1.0 for split, n in totals.items()}
+
+
+def _content(reader: _Reader, wanted: int) -> Content:
+    tokenizer = reader.tokenizer
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     special, copies = SpecialTextFinder(), CopyFinder()
-
-    def blocks(split: Split) -> Iterator[Block]:
-        share = looked_at(manifest, split, options.most_tokens)
-        expected = int(manifest.total("tokens", split) * share)
-        done = 0
-        for block in read_blocks(folder, tokenizer, manifest.select(split), share=share):
-            counts[:] += np.bincount(block.ids, minlength=len(counts))
+    # What is held out comes first: the training documents are compared with it.
+    takes: dict[Split, Callable[[list[Piece]], None]] = {
+        "val": copies.hold_out,
+        "train": copies.compare,
+    }
+    for split, take in takes.items():
+        for block in reader.blocks(split, f"reading {NAMES[split]} documents"):
+            counts += np.bincount(block.ids, minlength=len(counts))
             special.add(block.pieces)
-            done += len(block.ids)
-            progress(f"reading the {NAMES[split]} documents", done, max(done, expected))
-            yield block
-
-    # What is held out first: the training documents are compared with it.
-    for block in blocks("val"):
-        copies.hold_out(block.pieces)
-    for block in blocks("train"):
-        copies.compare(block.pieces)
-    tokens = int(counts.sum())
+            take(block.pieces)
+    near, lacks = _near(reader)
     return Content(
-        tokens=tokens,
-        share=tokens / max(1, sum(s.tokens for s in manifest.shards)),
-        frequent=_frequent(counts, tokenizer, options.frequent),
+        tokens=int(counts.sum()),
+        looked_at=reader.shares(),
+        frequent=_frequent(counts, tokenizer, wanted),
         never=int((counts == 0).sum()),
         special=special.result(),
         exact_copies=copies.count,
         exact_examples=copies.examples,
+        near=near,
+        near_lacks=lacks,
     )
+
+
+def _near(reader: _Reader) -> tuple[Across | None, str | None]:
+    """Near-duplicates across the split, or what to install to have them looked for."""
+    try:
+        near_bands(["five words or some more"])
+    except UserError as error:
+        return None, error.fix
+
+    def documents(split: Split) -> Iterator[tuple[str, str]]:
+        blocks = reader.blocks(split, f"comparing {NAMES[split]} documents")
+        for place, text in whole_documents(blocks, _COMPARED_CHARACTERS):
+            yield str(place), text
+
+    return near_duplicates_across(documents("val"), documents("train")), None
 
 
 def _frequent(

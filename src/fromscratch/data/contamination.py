@@ -6,7 +6,8 @@ held as hashes. The training text streams past, words and n-grams hashed a milli
 time, and every match of hashes is confirmed by the words themselves.
 
 After Brown et al. (2020), appendix C: n = 13; an item that has fewer words is one n-gram as a
-whole, here from 8 words on, since fewer are found anywhere. No n-gram spans two documents.
+whole, here from 8 words on, since fewer are found anywhere. Unlike there, n-grams that are mostly
+numbers are passed over. No n-gram spans two documents.
 
 Shapes: w words of a batch of training text, k distinct n-grams of the items.
 
@@ -16,24 +17,27 @@ Always true: the answer does not depend on where the stream was cut into pieces.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.evaluation_items import Item
-from fromscratch.data.prepared_text import Piece, Place
+from fromscratch.data.prepared_text import Piece, Place, read_blocks
+from fromscratch.data.shards import load_manifest
 from fromscratch.data.words import UInt64Array, WordHasher, Words, find_words
+from fromscratch.tokenizer.tokenizer import load_tokenizer
 
 SHORTEST = 8
 LONGEST = 50
 _BATCH_CHARACTERS = 1 << 20
-# More than LONGEST words of an item ever have: so much of a document is looked at again at a cut.
-_LONGEST_TAIL = 1 << 18
 # An n-gram that was found in so many documents is not looked for any more, so that a corpus that is
 # full of one passage takes no longer than any other.
 _ENOUGH_DOCUMENTS = 3
+_DISTINCT_WORDS = 4
 
 
 @dataclass
@@ -59,7 +63,8 @@ class Finding:
 
     Attributes:
         item: The item.
-        grams: Its distinct n-grams; 0 where it is too short.
+        grams: Its distinct n-grams, without those that are mostly numbers or one word repeated; 0
+            where it has none, most often because it is too short.
         found: How many of them occur in training.
         passages: The longest common run with each of the first few documents that have one.
     """
@@ -68,6 +73,70 @@ class Finding:
     grams: int
     found: int = 0
     passages: list[Passage] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """What of an evaluation set stands in training data.
+
+    Attributes:
+        findings: One for each item, in their order.
+        ngram: Words of an n-gram.
+        tokens: Training tokens that were looked through.
+        looked_at: Which share of the training split that is.
+    """
+
+    findings: list[Finding]
+    ngram: int
+    tokens: int
+    looked_at: float
+
+    @property
+    def contaminated(self) -> list[Finding]:
+        """Items of which at least one n-gram was found, the largest share of n-grams first."""
+        found = [f for f in self.findings if f.found]
+        return sorted(found, key=lambda f: -f.found / f.grams)
+
+    def of(self, findings: list[Finding]) -> Contamination:
+        """The same look, for some of its findings."""
+        return replace(self, findings=findings)
+
+    @property
+    def too_short(self) -> int:
+        """Items that have no n-gram to look for."""
+        return sum(not f.grams for f in self.findings)
+
+
+def find_contamination(
+    folder: Path,
+    items: Sequence[Item],
+    *,
+    ngram: int = 13,
+    most_tokens: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Contamination:
+    """Looks for the items of an evaluation set in the training split of prepared data.
+
+    Args:
+        folder: Prepared data.
+        items: The evaluation set.
+        ngram: Words of an n-gram, 1 to `LONGEST`.
+        most_tokens: Of a larger split, look at so many tokens, evenly spread; None for all.
+        progress: Called with what is under way, tokens done and tokens to do.
+
+    Raises:
+        UserError: The folder is not prepared data, or a file is not as its manifest says.
+    """
+    manifest, tokenizer = load_manifest(folder), load_tokenizer(folder)
+    total = manifest.total("tokens", "train")
+    share = 1.0 if most_tokens is None else min(1.0, most_tokens / max(1, total))
+    finder = ContaminationFinder(items, ngram=ngram)
+    done = 0
+    for block in read_blocks(folder, tokenizer, manifest.select("train"), share=share):
+        finder.add(block.pieces)
+        done += len(block.ids)
+        progress("looking for the items", done, max(done, int(total * share)))
+    return Contamination(finder.finish(), ngram, done, done / total if total else 1.0)
 
 
 @dataclass
@@ -93,13 +162,24 @@ class ContaminationFinder:
     """Looks for items in a stream of training text.
 
     Args:
-        items: The evaluation set; words of 4,000 characters and more are not looked for.
+        items: The evaluation set. Its words are shorter than `batch_characters` / 4 / `ngram`
+            characters, which is 5,000 where nothing is said: longer ones are missed at a cut.
         ngram: Words of an n-gram, at most `LONGEST`.
+        batch_characters: Training text to look through at a time.
     """
 
-    def __init__(self, items: Sequence[Item], *, ngram: int = 13) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        ngram: int = 13,
+        batch_characters: int = _BATCH_CHARACTERS,
+    ) -> None:
         assert 1 <= ngram <= LONGEST, "checked where it is read"
         self.ngram = ngram
+        self._batch_characters = batch_characters
+        # More than the words of an n-gram have: so much is looked at again at a cut, at most.
+        self._longest_tail = batch_characters // 4
         self.findings: list[Finding] = []
         self._hasher = WordHasher()
         self._item_words: list[Words] = []
@@ -113,6 +193,8 @@ class ContaminationFinder:
                 continue
             grams = self._hasher.grams(self._hasher.words(words), [n])[n].tolist()
             first = {gram: i for i, gram in reversed(list(enumerate(grams)))}
+            telling = _telling(words.spelled(0, len(words.starts)).split(), n)
+            first = {gram: i for gram, i in first.items() if telling[i]}
             for gram, i in first.items():
                 owners[n][gram].append((number, i))
             self.findings.append(Finding(item, len(first)))
@@ -128,10 +210,10 @@ class ContaminationFinder:
             return
         for piece in pieces:
             text = piece.text if piece.begins else self._tail + piece.text
-            while len(text) > _BATCH_CHARACTERS:
-                ready, tail = self._cut(text[:_BATCH_CHARACTERS])
+            while len(text) > self._batch_characters:
+                ready, tail = self._cut(text[: self._batch_characters])
                 self._wait(piece.place, ready)
-                text = tail + text[_BATCH_CHARACTERS:]
+                text = tail + text[self._batch_characters :]
             self._tail = ""
             if not piece.ends:
                 text, self._tail = self._cut(text)
@@ -150,7 +232,7 @@ class ContaminationFinder:
         A word that touches the end may go on, so it is left to the next; and so are the n - 1 words
         before it, of which some n-grams have not ended yet.
         """
-        near_end = text[-_LONGEST_TAIL:]
+        near_end = text[-self._longest_tail :]
         words = find_words(near_end)
         complete = int(np.searchsorted(words.ends, len(near_end)))
         end = int(words.starts[complete]) if complete < len(words.ends) else len(near_end)
@@ -165,7 +247,7 @@ class ContaminationFinder:
         """Collects texts until there is enough to be worth a call of numpy."""
         self._waiting.append((place, text))
         self._n_waiting += len(text) + 1
-        if self._n_waiting >= _BATCH_CHARACTERS:
+        if self._n_waiting >= self._batch_characters:
             self._look()
 
     def _look(self) -> None:
@@ -223,6 +305,19 @@ class ContaminationFinder:
 
 
 _Owner = tuple[int, int]  # an item's number, and the number of an n-gram's first word in it
+
+
+def _telling(words: list[str], n: int) -> list[bool]:
+    """Whether each n-gram says where it is from; counting to fifteen or a row of zeros does not.
+
+    At least half of its words are no numbers, and they are not all the same few.
+    """
+    others = [0, *accumulate(not word.isnumeric() for word in words)]
+    return [
+        2 * (others[i + n] - others[i]) >= n
+        and len(set(words[i : i + n])) >= min(_DISTINCT_WORDS, n)
+        for i in range(len(words) - n + 1)
+    ]
 
 
 class _Table:

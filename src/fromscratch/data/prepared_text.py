@@ -167,6 +167,20 @@ def _read_stretch(
         yield Block(ids, pieces)
 
 
+def whole_documents(blocks: Iterable[Block], most_characters: int) -> Iterator[tuple[Place, str]]:
+    """Joins pieces to documents; of one longer than `most_characters`, yields so much of it."""
+    held: list[str] = []
+    size = 0
+    for block in blocks:
+        for piece in block.pieces:
+            if piece.begins:
+                held, size = [], 0
+            held.append(piece.text[: most_characters - size])
+            size += len(held[-1])
+            if piece.ends:
+                yield piece.place, "".join(held)
+
+
 def read_beginning(folder: Path, tokenizer: Tokenizer, shard: Shard, number: int, n: int) -> str:
     """The text of the first `n` tokens of a document."""
     offsets = document_offsets(folder, shard)

@@ -94,7 +94,7 @@ class WordHasher:
     def _provide(self, n: int) -> None:
         """Makes powers of the base and of its inverse up to the n-th."""
         if len(self._powers) < n + 1:
-            n = max(n, 1 << 20)
+            n = max(n, 1 << 21)
             inverse = pow(_BASE, -1, 2**64)
             for name, base in (("_powers", _BASE), ("_inverses", inverse)):
                 factors = np.full(n + 1, base, dtype=np.uint64)
