@@ -125,10 +125,10 @@ def _share(result: Contamination) -> float:
 
 def _print(path: Path, result: Contamination) -> None:
     found = result.contaminated
-    short = f"; {result.too_short:,} are too short to look for" if result.too_short else ""
+    short = f", {result.too_short:,} of them too short to look for" if result.too_short else ""
     paragraph(
-        f"{path}: {len(found):,} of {len(result.findings):,} items ({percent(_share(result))}) are "
-        f"in the training text{short}"
+        f"{path}: {len(result.findings):,} items{short}; {len(found):,} ({percent(_share(result))}) "
+        "in the training text"
     )
     for finding in found[:_SHOWN]:
         say()

@@ -95,7 +95,8 @@ class CopyFinder:
         """A hash of the whole text, once its last piece has come; None for an empty document."""
         if piece.begins:
             self._digest = hashlib.blake2b(digest_size=_KEY_BYTES)
-            self._beginning = piece.text[:_BEGINNING]
+            self._beginning = ""
+        self._beginning = (self._beginning + piece.text[:_BEGINNING])[:_BEGINNING]
         self._digest.update(piece.text.encode("utf-8"))
         return self._digest.digest() if piece.ends and self._beginning else None
 

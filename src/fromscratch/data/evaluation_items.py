@@ -71,9 +71,9 @@ def _reader(path: Path, content: str) -> Callable[[Path, str], Iterator[Item]]:
     if path.suffix == ".jsonl":
         return _json_lines
     if path.suffix == ".json" or start in ("{", "["):
+        # JSON lines are often called .json, too.
         first_line = content.lstrip().partition("\n")[0]
-        # JSON lines are often called .json: then the first line is an object by itself.
-        return _json_lines if start == "{" and _is_json(first_line) else _json
+        return _json_lines if not _is_json(content) and _is_json(first_line) else _json
     return _text
 
 

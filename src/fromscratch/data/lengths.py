@@ -24,7 +24,7 @@ from fromscratch.foundation.errors import UserError
 _COUNTED = 1 << 20
 _CHUNK = 1 << 18
 # The histogram's bins begin at 16, 32, ... 2,048; below and above them one each.
-BIN_STARTS = (0, *(2**k for k in range(4, 12)))
+BIN_STARTS = (0, *(1 << k for k in range(4, 12)))
 
 
 @dataclass(frozen=True)
