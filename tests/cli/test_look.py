@@ -97,7 +97,8 @@ class TestDoctor:
         answer = fromscratch("doctor", "data-odd", "--against", "eval.jsonl", COLUMNS="80")
         assert answer.code == 1, answer
         for fragment in (
-            "3 items, 1 of them too short", "1 (50%) in the training", "line 2: 9 of 9 n-grams found",
+            "3 items, 1 of them too short", "1 (50%) in the training",
+            "line 2: 9 of 9 n-grams found",
             "21 words in train-00000.npy document", "training: A RED HERON",
             "item:     A red heron",
             "(R16)",

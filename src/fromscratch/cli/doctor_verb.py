@@ -127,8 +127,8 @@ def _print(path: Path, result: Contamination) -> None:
     found = result.contaminated
     short = f", {result.too_short:,} of them too short to look for" if result.too_short else ""
     paragraph(
-        f"{path}: {len(result.findings):,} items{short}; {len(found):,} ({percent(_share(result))}) "
-        "in the training text"
+        f"{path}: {len(result.findings):,} items{short}; "
+        f"{len(found):,} ({percent(_share(result))}) in the training text"
     )
     for finding in found[:_SHOWN]:
         say()
