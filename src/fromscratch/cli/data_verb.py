@@ -234,6 +234,8 @@ def _print_copies(audit: Audit) -> None:
     near = content.near
     share = f" ({percent(near.near / near.compared)})" if near.compared else ""
     say(f"  nearly: {near.near:,} of {near.compared:,} compared{share}{seen}")
+    if near.passed_over:
+        say(f"  {near.passed_over:,} held-out documents were too short to compare, or too many")
     for pair in near.pairs[:5]:
         say(f"    {pair.held_out} ~ {pair.training}, similarity {pair.similarity:.2f}")
         say(f"      {fitting(pair.held_out_text, out.width - 6)}")
