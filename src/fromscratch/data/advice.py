@@ -48,7 +48,7 @@ def _advice(audit: Audit) -> Iterator[str]:
     if content.special:
         documents = max(s.documents for s in content.special)
         yield (
-            f"{content.special[0].text} stands in documents as text (in {documents:,} or more). "
+            f"{content.special[0].text} stands in documents as text (at least {documents:,} of them). "
             "If these are markers of an export, a model would learn to write them out: remove "
             "them, or export the conversations as JSON and prepare that."
         )
