@@ -135,6 +135,28 @@ MISTAKES = {
         ["train", "tiny.toml", "train.tokens_per_step=3_200_000_000", "--run", "new"],
         ["tokens_per_step = 3,200,000,000", "times in one step"],
     ),
+    "a look into what is not prepared": (
+        ["data", "show", "text"],
+        ["text is not prepared data", "fromscratch prepare"],
+    ),
+    "a look at no context": (["data", "show", "data-bytes", "--context", "0"], ["--context 0"]),
+    "a picture nowhere": (
+        ["data", "show", "data-bytes", "--picture", "nowhere/x.png"],
+        ["nowhere/x.png cannot be written", "folder that exists"],
+    ),
+    "a doctor with nothing to do": (["doctor", "data-bytes"], ["--against FILE"]),
+    "an evaluation set that is not there": (
+        ["doctor", "data-bytes", "--against", "nowhere.json"],
+        ["nowhere.json cannot be read", "No such file"],
+    ),
+    "an evaluation set without text": (
+        ["doctor", "data-bytes", "--against", "numbers.jsonl"],
+        ["numbers.jsonl line 1 has no text", "question, answer"],
+    ),
+    "an n-gram of one word": (
+        ["doctor", "data-bytes", "--against", "tiny.toml", "--ngram", "1"],
+        ["--ngram 1", "13"],
+    ),
     "try for no time": (["try", "--minutes", "0"], ["--minutes 0"]),
     **{
         f"prepare of {name}": (
@@ -210,6 +232,7 @@ def _things_to_stumble_over(place: Path) -> None:
     (place / "two-lengths.toml").write_text(
         recipe.replace("steps = 6", "steps = 6\ntokens = 1_000")
     )
+    (place / "numbers.jsonl").write_text('{"score": 1}\n')
     (place / "interrupted").mkdir()
     (place / "interrupted/INCOMPLETE").write_text("fromscratch prepare text --out interrupted\n")
 

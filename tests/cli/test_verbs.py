@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer inspect", "train", "resume",
-         "generate", "report"]  # fmt: skip
+         "generate", "report", "data show", "doctor"]  # fmt: skip
 
 
 def test_help_lists_every_verb(fromscratch: Callable):

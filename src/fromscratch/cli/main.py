@@ -13,6 +13,8 @@ import typer
 
 from fromscratch import __version__
 from fromscratch.cli import (
+    data_verb,
+    doctor_verb,
     generate_verb,
     plan_verb,
     prepare_verb,
@@ -36,6 +38,8 @@ app.command("try")(try_verb.run)
 app.command("plan")(plan_verb.run)
 app.command("prepare")(prepare_verb.run)
 app.add_typer(tokenizer_verb.app, name="tokenizer")
+app.add_typer(data_verb.app, name="data")
+app.command("doctor")(doctor_verb.run)
 app.command("train")(train_verb.run)
 app.command("resume")(resume_verb.run)
 app.command("generate")(generate_verb.run)
