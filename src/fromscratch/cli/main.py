@@ -16,6 +16,7 @@ from fromscratch.cli import (
     data_verb,
     doctor_verb,
     generate_verb,
+    merge_verb,
     plan_verb,
     prepare_verb,
     report_verb,
@@ -38,6 +39,7 @@ app.command("try")(try_verb.run)
 app.command("plan")(plan_verb.run)
 app.command("prepare")(prepare_verb.run)
 app.add_typer(tokenizer_verb.app, name="tokenizer")
+data_verb.app.command("merge")(merge_verb.merge)
 app.add_typer(data_verb.app, name="data")
 app.command("doctor")(doctor_verb.run)
 app.command("train")(train_verb.run)

@@ -53,6 +53,7 @@ def table(columns: list[str], rows: list[list[str]], *, title: str | None = None
 def documents_progress() -> Iterator[Callable[[str, int], None]]:
     """Shows how preparation advances: a spinner on a terminal, nothing in a pipe."""
     words = {"tokenizer": "reading text for the tokenizer", "tokens": "turning text into tokens"}
+    words |= {"joining": "joining parts"}
     if not err.is_terminal:
         yield lambda stage, documents: None
         return

@@ -1,0 +1,34 @@
+"""`fromscratch data merge`: parts that several processes prepared, as one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import typer
+
+from fromscratch.cli.prepare_verb import show, show_as_json
+from fromscratch.cli.show import documents_progress, say
+
+
+def merge(
+    parts: list[Path] = typer.Argument(..., help="The folder of every part, in any order."),
+    to: Path = typer.Option(..., "--out", help="Folder to write the whole into."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace prepared data in --out."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+) -> None:
+    """Joins parts into the very bytes that one process would have written.
+
+    Example: fromscratch data merge part-0 part-1 --out prepared/whole
+    """
+    from fromscratch.data.merge import merge as join
+
+    with documents_progress() as progress:
+        made = join(parts, to, overwrite=overwrite, progress=progress)
+    if as_json:
+        show_as_json(made)
+        return
+    show(made)
+    say()
+    say(f"Joined {len(parts)} parts in {to}. Look at it:")
+    say(f"  fromscratch data show {shlex.quote(str(to))}")
