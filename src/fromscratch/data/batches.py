@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fromscratch.data.mixture import Mixture
-from fromscratch.data.permutation import Permutation
+from fromscratch.data.permutation import Permutation, StretchedPermutation
 from fromscratch.data.shards import TokenStream
 from fromscratch.data.shares import Stage
 from fromscratch.foundation.seeds import derive_seed
@@ -132,7 +132,7 @@ class TrainingData:
         self.eot_id = eot_id
         self.context = sources[0].windows.context
         self._seeds = [derive_seed(seed, "order", s.name, s.fingerprint) for s in sources]
-        self._epochs: dict[tuple[int, int], Permutation] = {}
+        self._epochs: dict[tuple[int, int], StretchedPermutation] = {}
 
     def batch(self, first_sample: int, n_samples: int) -> Batch:
         """Samples first_sample .. first_sample + n_samples - 1 of the run."""
@@ -145,9 +145,11 @@ class TrainingData:
             epochs, positions = np.divmod(ordinals[rows], len(described.windows))
             for epoch in np.unique(epochs):
                 order = self._order_of(source, int(epoch))
+                offset = order.permutation.seed % len(described.windows.stream)
                 mine = epochs == epoch
+                indices = order(positions[mine])
                 ids[rows[mine]], targets[rows[mine]] = described.windows.read(
-                    order(positions[mine]), offset=order.seed % len(described.windows.stream)
+                    indices, offset=offset
                 )
         return collate((ids, targets), self.eot_id)
 
@@ -156,13 +158,14 @@ class TrainingData:
         whole = self.batch(first_sample, n_samples)
         return [whole.rows(i, i + size) for i in range(0, n_samples, size)]
 
-    def _order_of(self, source: int, epoch: int) -> Permutation:
+    def _order_of(self, source: int, epoch: int) -> StretchedPermutation:
         """The order of an epoch's windows; its seed says where they are cut, too."""
         if (source, epoch) not in self._epochs:
             if len(self._epochs) > 4 * len(self.sources):  # those of epochs that are over
                 self._epochs.clear()
             seed = derive_seed(self._seeds[source], "epoch", epoch)
-            self._epochs[source, epoch] = Permutation(len(self.sources[source].windows), seed)
+            size = len(self.sources[source].windows)
+            self._epochs[source, epoch] = StretchedPermutation(Permutation(size, seed))
         return self._epochs[source, epoch]
 
     def drawn(self, n_samples: int) -> dict[str, int]:
