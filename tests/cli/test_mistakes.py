@@ -190,6 +190,56 @@ MISTAKES = {
         ["prepare", "stdlib:asynco", "--out", "x"],
         ['"asynco"', 'Did you mean "stdlib:asyncio"?'],
     ),
+    "a source that a stage forgets": (
+        ["plan", "mixed.toml", "data.stage=[{from_tokens=500, weights={a=1}}]"],
+        ["from 500 tokens on", 'no weight for "b"', "b = 0"],
+    ),
+    "a stage for what is no source": (
+        ["plan", "mixed.toml", "data.stage=[{from_tokens=500, weights={a=1, b=1, bb=1}}]"],
+        ['"bb"', "not a source", 'Did you mean "b"?'],
+    ),
+    "a stage from the start without a blend": (
+        ["plan", "mixed.toml", "data.stage=[{weights={a=1, b=2}}]"],
+        ["the weights of the sources never are", "from_tokens or blend_tokens"],
+    ),
+    "stages in the wrong order": (
+        [
+            "plan",
+            "mixed.toml",
+            "data.stage=[{from_tokens=500, weights={a=1, b=2}}, "
+            "{from_tokens=400, weights={a=1, b=3}}]",
+        ],
+        ["from 400 tokens on stands after one from 500", "in the order"],
+    ),
+    "a blend that goes on in the next stage": (
+        [
+            "plan",
+            "mixed.toml",
+            "data.stage=[{from_tokens=100, weights={a=1, b=2}, blend_tokens=500}, "
+            "{from_tokens=400, weights={a=1, b=3}}]",
+        ],
+        ["from 400 tokens on begins before the blend", "at 600", "at most 300 tokens"],
+    ),
+    "a stage without any weight": (
+        ["plan", "mixed.toml", "data.stage=[{from_tokens=100, weights={a=0, b=0}}]"],
+        ["[0.0, 0.0]", "not all zero"],
+    ),
+    "a weight that is no number": (
+        ["plan", "mixed.toml", "data.stage=[{from_tokens=100, weights={a=nan, b=1}}]"],
+        ["data.stage.0.weights.a"],
+    ),
+    "a source that runs out": (
+        ["train", "mixed.toml", "train.steps=4000", "--run", "new"],
+        ['source "a" has', "times: its max_epochs is 3", "train.tokens=", "a weight of"],
+    ),
+    "a picture of no mixture": (
+        ["plan", "try", "--picture", "mix.png"],
+        ['"try" mixes nothing', "[[data.source]]"],
+    ),
+    "a picture in no folder": (
+        ["plan", "mixed.toml", "--picture", "nowhere/mix.png"],
+        ["nowhere/mix.png cannot be written", "No such file"],
+    ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
 }
 
@@ -233,6 +283,11 @@ def _things_to_stumble_over(place: Path) -> None:
         recipe.replace("steps = 6", "steps = 6\ntokens = 1_000")
     )
     (place / "numbers.jsonl").write_text('{"score": 1}\n')
+    two = 'source = [{name="a", path="text", max_epochs=3}, {name="b", path="more"}]'
+    (place / "mixed.toml").write_text(recipe.replace('path = "data-bytes"', two))
+    (place / "more").mkdir()
+    for i in range(120):
+        (place / f"more/{i}.txt").write_text(f"More of {i}.")
     (place / "interrupted").mkdir()
     (place / "interrupted/INCOMPLETE").write_text("fromscratch prepare text --out interrupted\n")
 

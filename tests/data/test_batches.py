@@ -21,6 +21,7 @@ from fromscratch.data.batches import (
     collate,
 )
 from fromscratch.data.shards import TokenStream
+from fromscratch.data.shares import Stage
 
 StreamMaker = Callable[[list[list[int]]], TokenStream]
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
@@ -94,11 +95,14 @@ def test_another_epoch_and_another_seed_have_another_order_and_other_cuts(
     assert torch.equal(epochs[0], again)
 
 
-@pytest.fixture(scope="module")
-def two_sources(stream_of: StreamMaker) -> TrainingData:
+@pytest.fixture(scope="module", params=["constant", "staged"])
+def two_sources(stream_of: StreamMaker, request: pytest.FixtureRequest) -> TrainingData:
     streams = [stream_of(numbered([50, 31])), stream_of(numbered([40], start=1000))]
     data = training(*streams, context=5, weights=(2.0, 1.0))
-    return TrainingData(data.sources, seed=4, eot_id=7)
+    # Borders that no step and no micro-batch ends at, on purpose.
+    changes = (Stage(100.3, (1.0, 3.0), 77.7), Stage(401.9, (1.0, 0.0)))
+    stages = changes if request.param == "staged" else ()
+    return TrainingData(data.sources, seed=4, eot_id=7, stages=stages)
 
 
 @given(
@@ -149,18 +153,36 @@ def test_the_fingerprint_covers_what_determines_a_sample(stream_of: StreamMaker)
         TrainingData([TrainingSource("x", 1.0, Windows(stream, 2), "print0")], seed=0, eot_id=None),
         TrainingData([TrainingSource("s0", 1.0, Windows(stream, 2), "new")], seed=0, eot_id=None),
     ]
+    both = training(stream, other, context=2)
+    later = [(Stage(9.0, (1.0, 2.0)),), (Stage(9.0, (1.0, 2.0), 1.0),), (Stage(8.0, (1.0, 2.0)),)]
+    changed += [TrainingData(both.sources, seed=0, eot_id=None, stages=s) for s in later]
     prints = {base, *(c.fingerprint for c in changed)}
-    assert len(prints) == 6
+    assert len(prints) == 9
+
+
+def test_what_was_drawn_is_what_was_trained_on(stream_of: StreamMaker) -> None:
+    streams = [stream_of(numbered([60])), stream_of(numbered([20], start=1000))]
+    sources = training(*streams, context=4, weights=(3.0, 1.0)).sources
+    data = TrainingData(sources, seed=0, eot_id=None, stages=(Stage(40.0, (1.0, 1.0), 20.0),))
+    # By hand: 30 and 10 of the first 40, then shares from 75:25 to 50:50 over 20, then halves.
+    assert data.wanted(80) == pytest.approx({"s0": 30 + 12.5 + 10, "s1": 10 + 7.5 + 10})
+    first_targets = data.batch(0, 80).targets[:, 0]
+    drawn = data.drawn(80)
+    assert drawn == {
+        "s0": int((first_targets < 1000).sum()),
+        "s1": int((first_targets >= 1000).sum()),
+    }
+    assert data.epochs(80) == {"s0": drawn["s0"] / 15, "s1": drawn["s1"] / 5}
 
 
 def test_segments_number_the_documents_of_a_window() -> None:
     eot = 9
     ids = np.array([4, 5, eot, 6, eot, eot, 7])
-    batch = collate([(ids, ids), (ids[::-1].copy(), ids)], eot)
+    batch = collate((np.stack([ids, ids[::-1]]), np.stack([ids, ids])), eot)
     assert batch.segments is not None
     # An end-of-text opens what follows it: the next document is predicted from it.
     assert batch.segments.tolist() == [[0, 0, 1, 1, 2, 3, 3], [0, 1, 2, 2, 3, 3, 3]]
-    assert collate([(ids, ids)], None).segments is None
+    assert collate((ids[None], ids[None]), None).segments is None
 
 
 def test_moving_a_batch_keeps_it() -> None:

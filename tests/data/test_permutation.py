@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fromscratch.data.permutation import Permutation
+from fromscratch.data.permutation import Permutation, StretchedPermutation
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -115,3 +115,18 @@ def test_memory_does_not_grow_with_the_size() -> None:
 
     peak(1000)
     assert peak(2**60) < 300_000
+
+
+@given(
+    size=st.integers(1, 30_000),
+    seed=st.integers(0, 2**40),
+    asked=st.lists(st.lists(st.integers(0, 2**30), max_size=20), max_size=6),
+)
+def test_working_out_a_stretch_at_a_time_changes_nothing(
+    size: int, seed: int, asked: list[list[int]]
+) -> None:
+    permutation = Permutation(size, seed)
+    stretched = StretchedPermutation(permutation)
+    for places in asked:  # anywhere, in any order, across stretches
+        positions = np.array(places, dtype=np.int64) % size
+        assert np.array_equal(stretched(positions), permutation(positions))

@@ -34,6 +34,21 @@ def test_reading_equals_indexing_one_array_as_a_circle(
     assert np.array_equal(read, whole[np.arange(start, start + length) % len(whole)])
 
 
+@given(
+    pieces=PIECES,
+    starts=st.lists(st.integers(-500, 500), max_size=9),
+    length=st.integers(0, 400),
+)
+def test_reading_rows_is_reading_each(
+    stream_of: StreamMaker, pieces: list[list[int]], starts: list[int], length: int
+) -> None:
+    stream = stream_of(pieces)
+    rows = stream.read_rows(np.array(starts, dtype=np.int64), length)
+    assert rows.shape == (len(starts), length)
+    for row, start in zip(rows, starts, strict=True):
+        assert np.array_equal(row, stream.read(start, length))
+
+
 def test_ids_beyond_16_bits(stream_of: StreamMaker) -> None:
     ids = [0, 65_535, 65_536, 4_000_000_000]
     assert stream_of([ids], dtype=np.uint32).read(0, 4).tolist() == ids

@@ -22,7 +22,8 @@ max_new_tokens = 6
 """
 
 RECIPES = {
-    # Dropout, two sources in unequal shares, ten epochs of one, four micro-batches to a step.
+    # Dropout, two sources in unequal shares, many epochs of one, four micro-batches to a step; a
+    # blend and a switch of shares whose borders lie inside steps and between checkpoints.
     "mixture": """
 [model]
 family = "gpt2"
@@ -35,6 +36,10 @@ padded_vocab = 272
 [data]
 tokenizer = "bytes"
 source = [{name = "prose", path = "prose", weight = 2}, {name = "lists", path = "lists"}]
+stage = [
+    {from_tokens = 9_111, weights = {prose = 1, lists = 4}, blend_tokens = 7_777},
+    {from_tokens = 21_999, weights = {prose = 1, lists = 0}},
+]
 [optim]
 name = "adamw"
 lr = 0.003

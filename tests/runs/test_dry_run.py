@@ -23,6 +23,7 @@ TINY = [
     "model.vocab_size=257",
     "model.padded_vocab=272",
     "data.source=[]",
+    "data.stage=[]",
     "data.tokenizer=bytes",
     "data.val_fraction=0.2",
     "train.steps=4",

@@ -1,17 +1,19 @@
-"""`fromscratch plan`: what a recipe will need, before anything is spent."""
+"""`fromscratch plan`: what a recipe will need and consume, before anything is spent."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.show import say, size, table
-from fromscratch.report.numerals import duration
+from fromscratch.cli.show import out, print_warning, say, size, table
+from fromscratch.report.numerals import duration, short
 
 if TYPE_CHECKING:
+    from fromscratch.runs.mixture_plan import MixturePlan, SourcePlan
     from fromscratch.runs.planning import Plan
 
 
@@ -19,8 +21,9 @@ def run(
     recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
     overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. model.n_layer=6."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    picture: Path = typer.Option(None, help="Draw the mixture's shares over the run as a PNG."),
 ) -> None:
-    """Prints parameters, memory, FLOPs, tokens, time and disk of a recipe.
+    """Prints parameters, memory, FLOPs, tokens, time and disk of a recipe, and its mixture.
 
     Example: fromscratch plan modern-124m train.micro_batch=8
     """
@@ -28,6 +31,8 @@ def run(
     from fromscratch.runs.recipe_files import load_recipe
 
     plan = make_plan(load_recipe(recipe, overrides or []))
+    if picture is not None:
+        _draw(plan, picture)
     if as_json:
         typer.echo(json.dumps(plan.to_json(), indent=2))
     else:
@@ -105,9 +110,64 @@ def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
                 for d in plan.devices
             ],
         )
+    if plan.mixture is not None:
+        say()
+        _print_mixture(plan.mixture)
     say()
+    refusals = [] if plan.mixture is None else plan.mixture.refusals
     for sentence in plan.not_yet:
         say(f"not in this release: {sentence}")
-    if not plan.not_yet:
+    for sentence in refusals:
+        say(f"will not start: {sentence}")
+    if not plan.not_yet and not refusals:
         typed = " ".join(shlex.quote(word) for word in (recipe, *overrides))
         say(f"start with: fromscratch train {typed}")
+
+
+def _print_mixture(mixture: MixturePlan) -> None:
+    """What is taken from each source: a picture over the run, by stage, and in all."""
+    from fromscratch.report.mixture_picture import bars
+
+    if len(mixture.sources) > 1:
+        ascii_only = not out.encoding.lower().startswith("utf")
+        for line in bars(mixture, ascii_only=ascii_only):
+            say(line)
+        say()
+    stages = mixture.stages if len(mixture.stages) > 1 else []
+    rows = []
+    for source in mixture.sources:
+        taken = [None if s.tokens is None else s.tokens[source.name] for s in stages]
+        row = [source.name, *map(_tokens, taken), _tokens(source.tokens)]
+        row.append("?" if source.share is None else f"{source.share:.1%}")
+        rows.append([*row, _tokens(source.available), _epochs(source)])
+    spans = [f"{_tokens(s.from_tokens)} to {_tokens(s.to_tokens)}" for s in stages]
+    table(["tokens from", *spans, "in all", "share", "it has", "epochs"], rows)
+    if any(source.available is None for source in mixture.sources):
+        say("?: not prepared yet, so how much there is of it is not known")
+    for sentence in mixture.warnings:
+        print_warning(sentence)
+
+
+def _tokens(number: int | None) -> str:
+    return "?" if number is None else short(number)
+
+
+def _epochs(source: SourcePlan) -> str:
+    passes = "?" if source.epochs is None else f"{source.epochs:.2f}"
+    return passes if source.max_epochs is None else f"{passes} (limit {source.max_epochs:g})"
+
+
+def _draw(plan: Plan, path: Path) -> None:
+    from fromscratch.foundation.errors import UserError
+    from fromscratch.foundation.files import write_atomically
+    from fromscratch.report.mixture_picture import png
+
+    if plan.mixture is None:
+        raise UserError(
+            f'The recipe "{plan.recipe}" mixes nothing: there are no shares to draw.',
+            fix="--picture is for recipes with several [[data.source]].",
+        )
+    try:
+        write_atomically(path, png(plan.mixture, title=f"{plan.recipe}: shares of its sources"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from None

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from fromscratch.data.mixture import Mixture
-from fromscratch.data.permutation import Permutation
+from fromscratch.data.permutation import Permutation, StretchedPermutation
 from fromscratch.data.shards import TokenStream
+from fromscratch.data.shares import Stage
 from fromscratch.foundation.seeds import derive_seed
 
 IGNORE = -100
@@ -49,6 +50,11 @@ class Batch:
         """Positions that take part in the loss."""
         return int((self.targets != IGNORE).sum())
 
+    def rows(self, begin: int, end: int) -> Batch:
+        """Some of its windows; a view."""
+        segments = None if self.segments is None else self.segments[begin:end]
+        return Batch(self.ids[begin:end], self.targets[begin:end], segments)
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         segments = None if self.segments is None else self.segments.to(device, non_blocking=True)
@@ -57,6 +63,10 @@ class Batch:
             self.targets.to(device, non_blocking=True),
             segments,
         )
+
+
+Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Inputs and targets, each (B, T)."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +84,18 @@ class Windows:
     def __len__(self) -> int:
         return -(-len(self.stream) // self.context)
 
-    def read(
-        self, index: int, *, offset: int = 0
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Inputs and targets of one window, each (T,).
+    def read(self, indices: npt.NDArray[np.int64], *, offset: int = 0) -> Rows:
+        """Inputs and targets of some windows, each (len(indices), T).
 
         Args:
-            index: Which window, 0 to len - 1.
+            indices: Which windows, 0 to len - 1.
             offset: Stream position of window 0's first target.
         """
-        start = index * self.context
-        tokens = self.stream.read(offset + start - 1, self.context + 1)
-        ids, targets = tokens[:-1], tokens[1:].copy()
-        targets[len(self.stream) - start :] = IGNORE
+        starts = indices * self.context
+        tokens = self.stream.read_rows(offset + starts - 1, self.context + 1)  # (rows, T + 1)
+        ids, targets = tokens[:, :-1], tokens[:, 1:].copy()
+        for row in np.flatnonzero(starts + self.context > len(self.stream)):
+            targets[row, len(self.stream) - int(starts[row]) :] = IGNORE
         return ids, targets
 
 
@@ -107,41 +116,72 @@ class TrainingData:
         sources: What is mixed.
         seed: Of the order.
         eot_id: The id that starts a new document's segment; None to attend across documents.
+        stages: Later weights of the sources; their positions are in windows.
     """
 
-    def __init__(self, sources: list[TrainingSource], *, seed: int, eot_id: int | None) -> None:
+    def __init__(
+        self,
+        sources: list[TrainingSource],
+        *,
+        seed: int,
+        eot_id: int | None,
+        stages: tuple[Stage, ...] = (),
+    ) -> None:
         self.sources = sources
-        self.mixture = Mixture(tuple(s.weight for s in sources))
+        self.mixture = Mixture(tuple(s.weight for s in sources), stages)
         self.eot_id = eot_id
         self.context = sources[0].windows.context
         self._seeds = [derive_seed(seed, "order", s.name, s.fingerprint) for s in sources]
+        self._epochs: dict[tuple[int, int], StretchedPermutation] = {}
 
     def batch(self, first_sample: int, n_samples: int) -> Batch:
         """Samples first_sample .. first_sample + n_samples - 1 of the run."""
         samples = np.arange(first_sample, first_sample + n_samples, dtype=np.int64)
-        rows = [
-            self._read(int(source), int(ordinal))
-            for source, ordinal in zip(*self.mixture.locate(samples), strict=True)
-        ]
-        return collate(rows, self.eot_id)
+        ids = np.empty((n_samples, self.context), dtype=np.int64)
+        targets = np.empty_like(ids)
+        source_of, ordinals = self.mixture.locate(samples)
+        for source, described in enumerate(self.sources):
+            rows = np.flatnonzero(source_of == source)
+            epochs, positions = np.divmod(ordinals[rows], len(described.windows))
+            for epoch in np.unique(epochs):
+                order = self._order_of(source, int(epoch))
+                offset = order.permutation.seed % len(described.windows.stream)
+                mine = epochs == epoch
+                indices = order(positions[mine])
+                ids[rows[mine]], targets[rows[mine]] = described.windows.read(
+                    indices, offset=offset
+                )
+        return collate((ids, targets), self.eot_id)
 
     def micro_batches(self, first_sample: int, n_samples: int, size: int) -> list[Batch]:
         """The same samples in portions of `size`, which divides their number."""
-        return [self.batch(first_sample + i, size) for i in range(0, n_samples, size)]
+        whole = self.batch(first_sample, n_samples)
+        return [whole.rows(i, i + size) for i in range(0, n_samples, size)]
 
-    def _read(
-        self, source: int, ordinal: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        windows = self.sources[source].windows
-        epoch, position = divmod(ordinal, len(windows))
-        seed = derive_seed(self._seeds[source], "epoch", epoch)
-        index = int(Permutation(len(windows), seed)(position)[0])
-        return windows.read(index, offset=seed % len(windows.stream))
+    def _order_of(self, source: int, epoch: int) -> StretchedPermutation:
+        """The order of an epoch's windows; its seed says where they are cut, too."""
+        if (source, epoch) not in self._epochs:
+            if len(self._epochs) > 4 * len(self.sources):  # those of epochs that are over
+                self._epochs.clear()
+            seed = derive_seed(self._seeds[source], "epoch", epoch)
+            size = len(self.sources[source].windows)
+            self._epochs[source, epoch] = StretchedPermutation(Permutation(size, seed))
+        return self._epochs[source, epoch]
+
+    def drawn(self, n_samples: int) -> dict[str, int]:
+        """How many of the first `n_samples` samples come from each source."""
+        drawn = self.mixture.drawn(n_samples)
+        return {s.name: n for s, n in zip(self.sources, drawn, strict=True)}
+
+    def wanted(self, n_samples: int) -> dict[str, float]:
+        """How many the exact shares ask for: never a whole window away from `drawn`."""
+        wanted = self.mixture.wanted(n_samples)
+        return {s.name: n for s, n in zip(self.sources, wanted, strict=True)}
 
     def epochs(self, n_samples: int) -> dict[str, float]:
         """How often each source has been gone through after `n_samples` samples."""
-        drawn = self.mixture.drawn(n_samples)
-        return {s.name: n / len(s.windows) for s, n in zip(self.sources, drawn, strict=True)}
+        drawn = self.drawn(n_samples)
+        return {s.name: drawn[s.name] / len(s.windows) for s in self.sources}
 
     @property
     def tokens(self) -> int:
@@ -151,8 +191,18 @@ class TrainingData:
     @property
     def fingerprint(self) -> str:
         """sha256 of all that determines which tokens stand in sample n, but for the seed."""
-        content = [(s.name, s.weight, s.fingerprint) for s in self.sources]
-        return hashlib.sha256(json.dumps([content, self.context]).encode()).hexdigest()
+        content: list[object] = [
+            [(s.name, s.weight, s.fingerprint) for s in self.sources],
+            self.context,
+        ]
+        if self.mixture.period is None:
+            content += ["scheduled order", [(s.start, s.weights, s.blend) for s in self.stages]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Later weights; their positions are in windows."""
+        return self.mixture.stages
 
 
 @dataclass(frozen=True)
@@ -177,8 +227,7 @@ class ValidationSet:
         """The same batches at every call, non-overlapping windows in stream order."""
         chosen = self.chosen()
         for i in range(0, len(chosen), batch_size):
-            rows = [self.windows.read(int(w)) for w in chosen[i : i + batch_size]]
-            yield collate(rows, self.eot_id)
+            yield collate(self.windows.read(chosen[i : i + batch_size]), self.eot_id)
 
     def chosen(self) -> npt.NDArray[np.int64]:
         """The numbers of the windows that are evaluated: a fixed random part, sorted."""
@@ -189,12 +238,10 @@ class ValidationSet:
         return np.sort(Permutation(total, seed=0)(np.arange(wanted)))
 
 
-def collate(
-    rows: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], eot_id: int | None
-) -> Batch:
-    """Stacks windows into a batch; with `eot_id`, numbers the documents inside each window."""
-    ids = torch.from_numpy(np.stack([r[0] for r in rows]))  # (B, T)
-    targets = torch.from_numpy(np.stack([r[1] for r in rows]))  # (B, T)
+def collate(rows: Rows, eot_id: int | None) -> Batch:
+    """Windows as a batch; with `eot_id`, numbers the documents inside each window."""
+    ids = torch.from_numpy(np.ascontiguousarray(rows[0]))  # (B, T)
+    targets = torch.from_numpy(rows[1])  # (B, T)
     # An end-of-text id is what the next document's first token is predicted from: it opens it.
     segments = None if eot_id is None else (ids == eot_id).cumsum(dim=1)
     return Batch(ids, targets, segments)

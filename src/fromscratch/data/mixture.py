@@ -1,9 +1,11 @@
 """Which source the n-th training window comes from, for any n.
 
-Weights become whole numbers of windows in a period, and the order inside the period is Tijdeman's
-solution of the chairman assignment problem (1980): after any number of windows, the count of each
-source is within one window of its exact share. The period repeats, so position n answers at once:
-no counters have to travel through a checkpoint, none can go back to zero (R02).
+After any number of windows, the count of each source is within one window of what its share asks
+for up to there. Weights that stay and are in a ratio of small whole numbers have a period: the
+order inside it is Tijdeman's solution of the chairman assignment problem (1980), and position n
+answers at once. All others are put in order from the beginning, as far as asked for
+(scheduled_order.py). Either way the order is a function of weights and stages alone: no counters
+have to travel through a checkpoint, none can go back to zero (R02).
 """
 
 from __future__ import annotations
@@ -16,69 +18,82 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fromscratch.foundation.errors import UserError
+from fromscratch.data.scheduled_order import ScheduledOrder
+from fromscratch.data.shares import ShareSchedule, Stage
 
 _LONGEST_PERIOD = 10_000
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A fixed proportion of sources.
+    """Sources in proportions that stay, or change at stages.
 
     Attributes:
-        weights: One non-negative number per source, in any unit. Shares are exact where the weights
-            as written are in a ratio of whole numbers that sum to at most 10,000 (1:1:1, 0.5:0.3:
-            0.2), else to 1/10,000.
+        weights: One non-negative number per source, in any unit, in force from the first window.
+        stages: Later weights; their positions are in windows.
+
+    Raises:
+        UserError: Weights that are no shares.
     """
 
     weights: tuple[float, ...]
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
-        bad = [w for w in self.weights if not (math.isfinite(w) and w >= 0)]
-        if bad or not any(self.weights):
-            raise UserError(
-                f"Source weights {list(self.weights)} must be non-negative and not all zero."
-            )
+        assert self.schedule.weights  # which checks them
+
+    @cached_property
+    def schedule(self) -> ShareSchedule:
+        """The shares by position, in windows."""
+        return ShareSchedule(self.weights, self.stages)
 
     def locate(
         self, samples: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """For each global sample number: its source, and its ordinal number within that source."""
-        period, within = np.divmod(samples, len(self._order))
+        counts = self.period
+        if counts is None:
+            return self._scheduled.locate(samples)
+        turn, within = np.divmod(samples, len(self._order))
         source = self._order[within]
-        ordinal = period * self.counts[source] + self._seen_before[within]
+        ordinal = turn * counts[source] + self._seen_before[within]
         return source, ordinal
 
     def drawn(self, n_samples: int) -> list[int]:
         """How many of the first `n_samples` come from each source."""
-        period, rest = divmod(n_samples, len(self._order))
+        counts = self.period
+        if counts is None:
+            return [int(x) for x in self._scheduled.drawn(n_samples)]
+        turns, rest = divmod(n_samples, len(self._order))
         in_rest = np.bincount(self._order[:rest], minlength=len(self.weights))
-        return [int(x) for x in period * self.counts + in_rest]
+        return [int(x) for x in turns * counts + in_rest]
+
+    def wanted(self, n_samples: int) -> list[float]:
+        """How many windows of each source the first `n_samples` should have: exact shares."""
+        return self.schedule.wanted(n_samples)
 
     @cached_property
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Windows of each source in one period: the exact ratio, or largest remainders."""
+    def period(self) -> npt.NDArray[np.int64] | None:
+        """Windows of each source in one period; None where the order has none to speak of."""
+        if self.stages:
+            return None
         as_written = [Fraction(repr(float(w))) for w in self.weights]
         unit = math.lcm(*(w.denominator for w in as_written))
         whole = [int(w * unit) for w in as_written]
         divisor = math.gcd(*whole)
-        if sum(whole) // divisor <= _LONGEST_PERIOD:
-            return np.array([w // divisor for w in whole], dtype=np.int64)
-        shares = np.array(self.weights, dtype=np.float64) / sum(self.weights)
-        # A source that is wanted at all gets at least one window a period.
-        exact = shares * _LONGEST_PERIOD
-        counts = np.maximum(np.floor(exact + 1e-9), shares > 0).astype(np.int64)
-        while counts.sum() < _LONGEST_PERIOD:
-            counts[int(np.argmax(exact - counts))] += 1
-        while counts.sum() > _LONGEST_PERIOD:
-            counts[int(np.argmax(np.where(counts > 1, counts - exact, -np.inf)))] -= 1
-        reduced: npt.NDArray[np.int64] = counts // np.gcd.reduce(counts)
-        return reduced
+        if sum(whole) // divisor > _LONGEST_PERIOD:
+            return None
+        return np.array([w // divisor for w in whole], dtype=np.int64)
+
+    @cached_property
+    def _scheduled(self) -> ScheduledOrder:
+        return ScheduledOrder(self.schedule)
 
     @cached_property
     def _order(self) -> npt.NDArray[np.int64]:
         """The source of each window in a period, by Tijdeman's rule in whole numbers."""
-        counts = [int(c) for c in self.counts]
+        assert self.period is not None
+        counts = [int(c) for c in self.period]
         period = sum(counts)
         wanted = [i for i, c in enumerate(counts) if c]
         if len(wanted) == 1:

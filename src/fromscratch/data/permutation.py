@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fromscratch.foundation.seeds import derive_seed
 
 _ROUNDS = 6
+_STRETCH = 4096
 Indices = npt.NDArray[np.uint64]
 
 
@@ -60,6 +61,39 @@ class Permutation:
         for key in self._keys:
             left, right = right, left ^ (_mix(right + key) & mask)
         return (left << half) | right
+
+
+class StretchedPermutation:
+    """A permutation that is asked for places in a row: worked out and kept a stretch at a time.
+
+    A look-up costs some 60 numpy calls whether it is for one place or for thousands; training asks
+    for a few at a time, each time the next ones. Only speed depends on the stretches.
+
+    Args:
+        permutation: Which.
+    """
+
+    def __init__(self, permutation: Permutation) -> None:
+        self.permutation = permutation
+        self._stretches: dict[int, npt.NDArray[np.int64]] = {}
+
+    def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The elements at the given positions; positions lie in 0..size-1."""
+        numbers, within = np.divmod(positions, _STRETCH)
+        elements = np.empty_like(positions)
+        for number in set(numbers.tolist()):
+            mine = numbers == number
+            elements[mine] = self._stretch(number)[within[mine]]
+        return elements
+
+    def _stretch(self, number: int) -> npt.NDArray[np.int64]:
+        if number not in self._stretches:
+            if len(self._stretches) >= 2:  # the next batch may still begin in the one before
+                del self._stretches[next(iter(self._stretches))]
+            begin = number * _STRETCH
+            end = min(begin + _STRETCH, self.permutation.size)
+            self._stretches[number] = self.permutation(np.arange(begin, end))
+        return self._stretches[number]
 
 
 def _mix(x: Indices) -> Indices:

@@ -279,6 +279,22 @@ class TokenStream:
             position = (position + len(piece)) % len(self)
         return out
 
+    def read_rows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
+        """`read` from several positions at once: (rows, length)."""
+        out = np.empty((len(starts), length), dtype=np.int64)
+        begins = starts % len(self)
+        shards = np.searchsorted(self._starts, begins, side="right") - 1
+        inside = begins + length <= self._starts[shards + 1]
+        along = np.arange(length)
+        for shard in np.unique(shards[inside]):
+            rows = np.flatnonzero(inside & (shards == shard))
+            # Indexing a memory map keeps asking whether the result is one; a view of it does not.
+            tokens = np.asarray(self._shard(int(shard)))
+            out[rows] = tokens[(begins[rows] - self._starts[shard])[:, None] + along]
+        for row in np.flatnonzero(~inside):  # into the next shard, or around the end
+            out[row] = self.read(int(begins[row]), length)
+        return out
+
     def _shard(self, index: int) -> TokenArray:
         tokens = self._open.pop(index, None)
         if tokens is None:

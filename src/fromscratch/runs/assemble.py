@@ -27,10 +27,12 @@ from fromscratch.foundation.world import World
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
+from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.session import Session, precision_of, versions
+from fromscratch.track.jsonl import append_event
 from fromscratch.train.loop import LoopConfig
 
 
@@ -59,10 +61,18 @@ def new_run(recipe: Recipe, root: Path, *, report: Callable[[str, int], None]) -
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
+        for name, message in (*data.warnings, *mixture_notes(recipe, session.config.steps)):
+            append_event(paths, name, 0, message, {})
+            session.notes.append((name, message))
     except BaseException:
         lock.release()
         raise
     return session
+
+
+def mixture_notes(recipe: Recipe, steps: int) -> list[tuple[str, str]]:
+    """Name and sentence of what the stages of a mixture probably do not mean (R01)."""
+    return [("mixture", sentence) for sentence in mixture_warnings(recipe, steps)]
 
 
 def check_supported(recipe: Recipe, world: World | None = None) -> None:
@@ -99,6 +109,9 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
             "train.epochs counts passes over one source; this recipe mixes several.",
             fix="Say train.tokens or train.steps.",
         )
+    tokens = {s.name: len(s.windows.stream) for s in data.training.sources}
+    if refused := epochs_refusal(recipe, steps, tokens):
+        raise refused
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
     dtype = torch.float32 if precision_of(recipe, device) != "bf16" else torch.bfloat16
     if precision_of(recipe, device) == "tf32":

@@ -25,7 +25,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import resolve_device
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
-from fromscratch.runs.opened_data import open_data, prepared_folder
+from fromscratch.runs.opened_data import open_data, prepared_folders
 from fromscratch.runs.recipe import Recipe, SourceConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.session import Session
@@ -79,7 +79,7 @@ def plan_first_run(
     recipe = load_recipe("try", settings)
     assert recipe.data.path is not None
     origin = SourceConfig(name=name_for(recipe.data.path), path=recipe.data.path)
-    folder = prepared_folder(origin, recipe.data, report)
+    folder = prepared_folders([origin], recipe.data, report)[origin.name]
     manifest = load_manifest(folder)
     settings += [f"data.path={json.dumps(str(folder))}", f"model.vocab_size={manifest.vocab_size}"]
     recipe = load_recipe("try", settings)
@@ -151,11 +151,11 @@ def judge_first_run(session: Session) -> FirstResult:
     The yardsticks become an event of the run, for its report.
     """
     data = session.data
-    held_out = data.validation[0]
-    whole = replace(held_out, max_tokens=0)
+    everything = data.parts[0].windows("val", session.recipe.model.context)
+    whole = replace(data.validation[0], windows=everything, max_tokens=0)
     now = evaluate_loss(session.state.model, whole, batch_size=session.config.micro_batch)
     train = data.training.sources[0].windows.stream
-    rows = yardsticks(train, held_out.windows.stream, data.tokenizer)
+    rows = yardsticks(train, everything.stream, data.tokenizer)
     fresh = GPT(session.recipe.model, seed=session.recipe.train.seed).to(session.state.model.device)
     at_start = evaluate_loss(fresh, whole, batch_size=session.config.micro_batch)
     rows += [
@@ -167,5 +167,5 @@ def judge_first_run(session: Session) -> FirstResult:
         "bits per byte of the held-out text",
         rows=[{"name": y.name, "bpb": y.bpb} for y in rows],
     )
-    manifest = next(iter(data.manifests.values()))
+    manifest = data.parts[0].manifest
     return FirstResult(rows, now.loss, manifest.total("documents", "val"), now.n_bytes)

@@ -3,7 +3,8 @@
 `data.path` may name prepared data or any source. A source is prepared once into
 `prepared/NAME-HASH/`, where the hash covers the source, its files' sizes and times, and all
 settings of the preparation: text that has changed is prepared anew, never used stale (R13). A run
-keeps the prepared folder in its recipe, so it goes on with the data that it began with.
+keeps the prepared folder in its recipe, so it goes on with the data that it began with. Where a
+folder holds several sources and a `[[data.source]]` has the name of one, it is that one's part.
 """
 
 from __future__ import annotations
@@ -21,15 +22,41 @@ from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_manifest
 from fromscratch.data.sources import Source, name_for
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.files import DATA_MANIFEST
 from fromscratch.model.config import ModelConfig
 from fromscratch.runs.recipe import DataConfig, SourceConfig
-from fromscratch.tokenizer.names import bpe_size
+from fromscratch.tokenizer.names import bpe_size, needs_training
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 PREPARED = Path("prepared")
 POOLED = "validation"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a source of the recipe is on disk.
+
+    Attributes:
+        name: The source's.
+        folder: Prepared data.
+        manifest: Of the folder.
+        only: The one source in the folder that is meant; None for all of it.
+    """
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    only: str | None
+
+    def total(self, quantity: str, split: Split) -> int:
+        """Sum of `tokens`, `documents` or `bytes` of a split."""
+        return self.manifest.total(quantity, split, self.only)
+
+    def windows(self, split: Split, context: int, *, only: str | None = None) -> Windows:
+        """A split's windows; with `only`, those of one source in the folder."""
+        shards = self.manifest.select(split, self.only or only)
+        return Windows(TokenStream(self.folder, shards), context)
 
 
 @dataclass(frozen=True)
@@ -38,29 +65,34 @@ class OpenedData:
 
     Attributes:
         training: By sample number.
-        validation: The pooled set first; with several sources, one for each besides.
+        validation: One set where there is one source, called `validation`; else one a source.
         tokenizer: Of all the data.
-        folders: The prepared data, by source.
-        manifests: Of these folders.
+        parts: The prepared data, by source.
         windows_per_epoch: Of a single source; None for a mixture.
+        warnings: Name and sentence of what the person should know.
     """
 
     training: TrainingData
     validation: list[ValidationSet]
     tokenizer: Tokenizer
-    folders: dict[str, Path]
-    manifests: dict[str, Manifest]
+    parts: list[Part]
     windows_per_epoch: int | None
+    warnings: list[tuple[str, str]]
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The prepared data, by source."""
+        return {part.name: part.folder for part in self.parts}
 
     def describe(self) -> dict[str, object]:
         """What the report says about the data."""
-        all_of = list(self.manifests.values())
+        parts = self.parts
         return {
-            "sources": list(self.manifests),
-            "train_tokens": sum(m.total("tokens", "train") for m in all_of),
-            "val_tokens": sum(m.total("tokens", "val") for m in all_of),
-            "val_bytes": sum(m.total("bytes", "val") for m in all_of),
-            "documents": sum(m.total("documents", s) for m in all_of for s in SPLITS),
+            "sources": [part.name for part in parts],
+            "train_tokens": sum(part.total("tokens", "train") for part in parts),
+            "val_tokens": sum(part.total("tokens", "val") for part in parts),
+            "val_bytes": sum(part.total("bytes", "val") for part in parts),
+            "documents": sum(part.total("documents", s) for part in parts for s in SPLITS),
             "tokenizer": self.tokenizer.name,
             "fingerprint": self.training.fingerprint,
         }
@@ -84,27 +116,8 @@ def open_data(
         UserError: The data cannot be had, or was made by another tokenizer than the recipe's.
     """
     sources = data.source or [_only_source(data, report)]
-    folders = {source.name: prepared_folder(source, data, report) for source in sources}
-    manifests = {name: load_manifest(folder) for name, folder in folders.items()}
-    for name, manifest in manifests.items():
-        _check_tokenizer(manifest, data.tokenizer, folders[name])
-    first = sources[0].name
-    if len({m.tokenizer_fingerprint for m in manifests.values()}) > 1:
-        other = next(
-            n
-            for n, m in manifests.items()
-            if m.tokenizer_fingerprint != manifests[first].tokenizer_fingerprint
-        )
-        raise UserError(
-            f'The sources "{first}" and "{other}" were prepared with different tokenizers.',
-            fix=f"Prepare one with the other's: --tokenizer {folders[first]}.",
-        )
-    tokenizer = load_tokenizer(folders[first])
-    if tokenizer.fingerprint != manifests[first].tokenizer_fingerprint:
-        raise UserError(
-            f"The tokenizer in {folders[first]} is not the one its data was prepared with.",
-            fix="Prepare the data again.",
-        )
+    parts = _parts(sources, prepared_folders(sources, data, report))
+    tokenizer = _tokenizer_of(parts, data.tokenizer)
     if tokenizer.vocab_size != model.vocab_size:
         raise UserError(
             f"The data's tokenizer has {tokenizer.vocab_size:,} ids and the model's vocabulary "
@@ -117,58 +130,107 @@ def open_data(
             TrainingSource(
                 source.name,
                 source.weight,
-                _windows(folders[source.name], manifests[source.name], "train", model.context),
-                manifests[source.name].fingerprint,
+                part.windows("train", model.context),
+                part.manifest.fingerprint,
             )
-            for source in sources
+            for source, part in zip(sources, parts, strict=True)
         ],
         seed=data.seed,
         eot_id=eot_id,
+        stages=data.shares(unit=model.context).stages,
     )
-    sets = []
-    for source in sources:
-        windows = _windows(folders[source.name], manifests[source.name], "val", model.context)
-        if len(windows.stream):
-            name = POOLED if len(sources) == 1 else source.name
-            sets.append(ValidationSet(name, windows, tokenizer.bytes_per_id, eot_id, eval_tokens))
+    held_out = _held_out(parts, model.context)
     return OpenedData(
         training=training,
-        validation=sets,
+        validation=[
+            ValidationSet(name, windows, tokenizer.bytes_per_id, eot_id, eval_tokens)
+            for name, windows in held_out.items()
+            if len(windows.stream)
+        ],
         tokenizer=tokenizer,
-        folders=folders,
-        manifests=manifests,
+        parts=parts,
         windows_per_epoch=len(training.sources[0].windows) if len(sources) == 1 else None,
+        warnings=[
+            (
+                "no_held_out_text",
+                f'of "{name}" nothing is held out, so nothing tells how it is learnt',
+            )
+            for name, windows in held_out.items()
+            if not len(windows.stream)
+        ],
     )
+
+
+def _parts(sources: list[SourceConfig], folders: dict[str, Path]) -> list[Part]:
+    """Each source's data: a folder of its own, or what the folder has of the source's name."""
+    manifests = {folder: load_manifest(folder) for folder in dict.fromkeys(folders.values())}
+    parts = []
+    for source in sources:
+        folder = folders[source.name]
+        names = [summary.name for summary in manifests[folder].sources]
+        shared = list(folders.values()).count(folder) > 1
+        only = source.name if source.name in names and len(names) > 1 else None
+        if shared and only is None:
+            raise UserError(
+                f'Several [[data.source]] are {folder}, and "{source.name}" is not a source in it.'
+                f"{did_you_mean(source.name, names)}",
+                fix=f"Call each as the data does: {', '.join(names)}.",
+            )
+        part = Part(source.name, folder, manifests[folder], only)
+        if not part.total("tokens", "train"):
+            raise UserError(f'The source "{source.name}" has no training text ({folder}).')
+        parts.append(part)
+    return parts
+
+
+def _held_out(parts: list[Part], context: int) -> dict[str, Windows]:
+    """Held-out windows by the name of their set."""
+    if len(parts) > 1:
+        named = [(part.name, part.windows("val", context)) for part in parts]
+    else:
+        part = parts[0]
+        inside = [summary.name for summary in part.manifest.sources]
+        if len(inside) == 1 or part.only is not None:
+            return {POOLED: part.windows("val", context)}
+        named = [(name, part.windows("val", context, only=name)) for name in inside]
+    # A file called validation.txt is an ordinary source.
+    return {f"{name} (source)" if name == POOLED else name: w for name, w in named}
 
 
 def _only_source(data: DataConfig, report: Callable[[str, int], None]) -> SourceConfig:
     """`data.path` as a source, called what its text was called when it was prepared."""
     assert data.path is not None
     origin = SourceConfig(name=name_for(data.path), path=data.path)
-    folder = prepared_folder(origin, data, report)
+    folder = prepared_folders([origin], data, report)[origin.name]
     name = "+".join(source.name for source in load_manifest(folder).sources)
     return SourceConfig(name=name, path=str(folder))
 
 
-def prepared_folder(
-    source: SourceConfig, data: DataConfig, report: Callable[[str, int], None]
-) -> Path:
-    """The prepared data of a source, made now if it is not there yet."""
-    path = Path(source.path).expanduser()
-    if is_prepared(path):
-        return path
-    origin = Source(source.name, source.path)
-    settings = [
-        source.path,
-        origin.stamp(),
-        data.tokenizer,
-        data.val_fraction,
-        data.documents,
-        data.seed,
-    ]
+def prepared_folders(
+    sources: list[SourceConfig], data: DataConfig, report: Callable[[str, int], None]
+) -> dict[str, Path]:
+    """The prepared data of each source, made now where it is not there yet.
+
+    A tokenizer that is trained on the text must be one for all: such sources share a folder.
+    """
+    folders = {source.name: Path(source.path).expanduser() for source in sources}
+    raw = [source for source in sources if not is_prepared(folders[source.name])]
+    together = [raw] if needs_training(data.tokenizer) else [[source] for source in raw]
+    for group in filter(None, together):
+        folder = _prepared([Source(source.name, source.path) for source in group], data, report)
+        folders |= {source.name: folder for source in group}
+    return folders
+
+
+def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, int], None]) -> Path:
+    """The folder that holds sources as the recipe wants them prepared."""
+    whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
+    if len(origins) == 1:
+        whence = [origins[0].spec, origins[0].stamp()]
+    settings = [*whence, data.tokenizer, data.val_fraction, data.documents, data.seed]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name)
-    folder = PREPARED / f"{plain}-{key}"
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "+".join(origin.name for origin in origins))
+    folder = PREPARED / f"{plain[:60]}-{key}"
     if not (folder / DATA_MANIFEST).is_file():
         options = PrepareOptions(
             tokenizer=data.tokenizer,
@@ -176,13 +238,28 @@ def prepared_folder(
             documents=data.documents,
             seed=data.seed,
         )
-        prepare([origin], folder, options, progress=report)
+        prepare(origins, folder, options, progress=report)
     return folder
 
 
-def _windows(folder: Path, manifest: Manifest, split: Split, context: int) -> Windows:
-    stream = TokenStream(folder, manifest.select(split))
-    return Windows(stream, context)
+def _tokenizer_of(parts: list[Part], spec: str) -> Tokenizer:
+    """The one tokenizer that made all the data, and that the recipe names."""
+    first = parts[0]
+    for part in parts:
+        _check_tokenizer(part.manifest, spec, part.folder)
+        if part.manifest.tokenizer_fingerprint != first.manifest.tokenizer_fingerprint:
+            raise UserError(
+                f'The sources "{first.name}" and "{part.name}" were prepared with different '
+                "tokenizers.",
+                fix=f"Prepare one with the other's: --tokenizer {first.folder}.",
+            )
+    tokenizer = load_tokenizer(first.folder)
+    if tokenizer.fingerprint != first.manifest.tokenizer_fingerprint:
+        raise UserError(
+            f"The tokenizer in {first.folder} is not the one its data was prepared with.",
+            fix="Prepare the data again.",
+        )
+    return tokenizer
 
 
 def _check_tokenizer(manifest: Manifest, spec: str, folder: Path) -> None:

@@ -22,7 +22,7 @@ from fromscratch.foundation.files import (
     step_of_folder,
     write_atomically,
 )
-from fromscratch.runs.assemble import acquire, build_session, check_supported
+from fromscratch.runs.assemble import acquire, build_session, check_supported, mixture_notes
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
@@ -120,6 +120,8 @@ def _pick_up(
     if changed := _differences(_flat(before), _flat(recipe)):
         write_atomically(paths.recipe, recipe.to_toml())
         note("recipe_changed", changed, progress.step)
+        for name, message in mixture_notes(recipe, session.config.steps):
+            note(name, message, progress.step)
     was, will_be = _learning_rates(before, recipe, progress.step, session)
     if will_be > 1.5 * was:
         note(
@@ -185,7 +187,7 @@ def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) 
             "The data was prepared with another tokenizer than the one this run was trained with.",
             fix="Prepare it with the run's own: --tokenizer RUN/checkpoints/latest.",
         )
-    decides = {"path", "source", "val_fraction", "documents", "seed"}
+    decides = {"path", "source", "stage", "val_fraction", "documents", "seed"}
     on_purpose = recipe.data.model_dump(include=decides) != before.data.model_dump(include=decides)
     if saved.data_fingerprint != now.data_fingerprint and not on_purpose:
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 from fromscratch.model.count import ParameterCounts, count_parameters, flops_per_token
 from fromscratch.plan.compute import DeviceTime, chinchilla_tokens, times
 from fromscratch.plan.memory import StepMemory, checkpoint_bytes, step_memory
+from fromscratch.runs.mixture_plan import MixturePlan, plan_mixture, prepared_tokens
 from fromscratch.runs.recipe import Recipe
 
 
@@ -30,6 +31,7 @@ class Plan:
         memory: Estimate for the recipe's micro-batch.
         memory_precision: The precision that it is for; `auto` counts as bf16, as on a GPU.
         devices: Duration on known accelerators.
+        mixture: What is taken from each source; None where there is nothing to say of it.
         not_yet: What of the recipe this release cannot do, each as a sentence.
     """
 
@@ -46,6 +48,7 @@ class Plan:
     memory: StepMemory
     memory_precision: str
     devices: list[DeviceTime]
+    mixture: MixturePlan | None
     not_yet: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -56,9 +59,18 @@ class Plan:
 
 
 def make_plan(recipe: Recipe) -> Plan:
-    """Computes a recipe's plan from the recipe alone."""
+    """Computes a recipe's plan from the recipe alone, and from data where it is prepared already.
+
+    Raises:
+        UserError: The prepared data is damaged or unfinished.
+    """
     counts = count_parameters(recipe.model)
-    steps = recipe.steps()
+    available = prepared_tokens(recipe)
+    only = next(iter(available.values())) if len(available) == 1 else None
+    several = len(recipe.data.source) > 1
+    steps = recipe.steps(
+        windows_per_epoch=None if only is None or several else -(-only // recipe.model.context)
+    )
     total_tokens = None if steps is None else steps * recipe.train.tokens_per_step
     flops = flops_per_token(recipe.model)
     # What `auto` becomes on a GPU: that is where memory is short.
@@ -83,6 +95,7 @@ def make_plan(recipe: Recipe) -> Plan:
         ),
         memory_precision=precision,
         devices=[] if total_flops is None else times(total_flops),
+        mixture=plan_mixture(recipe, steps, available),
         not_yet=not_yet(recipe),
     )
 
@@ -121,8 +134,6 @@ def not_yet(recipe: Recipe) -> list[str]:
         ),
         (train.activation_checkpointing, "train.activation_checkpointing is not there yet"),
         (train.compile, "train.compile is not there yet"),
-        (bool(data.stage), "[[data.stage]] (weights that change during the run) is not there yet"),
-        (any(s.max_epochs for s in data.source), "max_epochs of a source is not there yet"),
         (recipe.track.tensorboard, "track.tensorboard is not there yet"),
         (recipe.track.wandb, "track.wandb is not there yet"),
         (recipe.parallel.mode != "ddp", 'parallel.mode = "fsdp" is not there yet'),

@@ -151,7 +151,7 @@ class _Duties:
             )
             for data in self.sets
         }
-        if len(totals) > 1:
+        if totals and POOLED not in totals:
             totals = {POOLED: sum_totals(totals.values())} | totals
         return [
             Evaluation(name, t.loss, t.perplexity, t.bits_per_byte, t.n_targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 
@@ -21,6 +21,9 @@ class StepResult:
         mfu: Share of the device's arithmetic peak.
         seconds: Training time so far, over all sessions.
         epochs: How often each source has been gone through.
+        drawn: Of a mixture: windows taken from each source so far. The realised share between two
+            rows is the difference of a source's windows over that of all.
+        wanted: Of a mixture: how many its exact shares ask for; less than one window from `drawn`.
     """
 
     step: int
@@ -33,10 +36,12 @@ class StepResult:
     mfu: float
     seconds: float
     epochs: dict[str, float]
+    drawn: dict[str, int] = field(default_factory=dict)
+    wanted: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The line in metrics.jsonl."""
-        return asdict(self)
+        """The line in metrics.jsonl; without `drawn` and `wanted` where there is no mixture."""
+        return {key: value for key, value in asdict(self).items() if value != {}}
 
 
 @dataclass(frozen=True)

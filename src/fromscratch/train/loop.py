@@ -218,6 +218,8 @@ class Trainer:
     def _log_step(self, outcome: StepOutcome, *, seconds: float) -> None:
         config, progress = self.config, self.state.progress
         rate = config.samples_per_step * self.data.context / seconds
+        is_mixture = len(self.data.sources) > 1
+        wanted = self.data.wanted(progress.sample) if is_mixture else {}
         self.tracker.step(
             StepResult(
                 step=progress.step,
@@ -230,6 +232,8 @@ class Trainer:
                 mfu=rate * config.flops_per_token / config.peak_flops,
                 seconds=progress.seconds,
                 epochs=self.data.epochs(progress.sample),
+                drawn=self.data.drawn(progress.sample) if is_mixture else {},
+                wanted={name: round(windows, 2) for name, windows in wanted.items()},
             )
         )
 
