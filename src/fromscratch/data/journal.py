@@ -63,6 +63,7 @@ class Journal:
         cursor: Where reading goes on.
         sources: By number.
         shards: Those that are complete.
+        origins: By number, where a source lies: of the hub, with the commit.
         source: The number of the source that is being written.
         open: By split, its shard that is not complete.
     """
@@ -72,6 +73,7 @@ class Journal:
     sources: list[SourceProgress]
     cursor: Cursor = field(default_factory=Cursor)
     shards: list[Shard] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
     source: int = 0
     open: dict[Split, OpenShard] = field(
         default_factory=lambda: {split: OpenShard() for split in SPLITS}
@@ -85,6 +87,12 @@ class Journal:
     def save(self, folder: Path) -> None:
         """Replaces the journal in `folder`."""
         write_atomically(folder / DATA_JOURNAL, dump_json(asdict(self)))
+
+
+def journal_origins(folder: Path) -> list[str]:
+    """Where the sources of an interrupted preparation lie; none where there is none."""
+    path = folder / DATA_JOURNAL
+    return list(read_json(path)["origins"]) if path.is_file() else []
 
 
 def load_journal(folder: Path, job: str) -> Journal | None:

@@ -24,7 +24,7 @@ from fromscratch.data.options import PrepareOptions
 from fromscratch.data.output import Output
 from fromscratch.data.prepare import Prepared, Progress, complete
 from fromscratch.data.shards import Manifest, Shard, TokenStream, load_part
-from fromscratch.data.sources import Source, SourceReport
+from fromscratch.data.sources import SourceReport
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -54,13 +54,14 @@ def merge(
     parts = _in_order([_Part(f, *load_part(f)) for f in folders])
     first = parts[0]
     options = PrepareOptions(**first.facts["options"])
-    sources = [Source(s.name, s.spec) for s in first.manifest.sources]
+    summaries = first.manifest.sources
+    names = [summary.name for summary in summaries]
     tokenizer = load_tokenizer(first.folder)
-    journal = Journal(first.facts["job"], options.documents, [SourceProgress() for _ in sources])
+    journal = Journal(first.facts["job"], options.documents, [SourceProgress() for _ in names])
+    journal.origins = [summary.spec for summary in summaries]
     command = ["fromscratch", "data", "merge", *map(str, folders), "--out", str(folder)]
     with alone_in(folder):
         begin(folder, command, tokenizer, journal)
-        names = [source.name for source in sources]
         output = Output(folder, tokenizer, options, names, journal, is_part=False)
         try:
             for number, progress_of in enumerate(journal.sources):
@@ -72,7 +73,7 @@ def merge(
             output.finish()
         finally:
             output.abandon()
-        return complete(folder, tokenizer, options, sources, journal)
+        return complete(folder, tokenizer, options, names, journal)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fromscratch.data.documents import fitting_val_fraction, split_of
 from fromscratch.data.duplicates import near_bands
 from fromscratch.data.encoding import encode, encode_in_order, read_batches
 from fromscratch.data.folder import alone_in, begin, check_folder, end, give_up
-from fromscratch.data.journal import Journal, SourceProgress, load_journal
+from fromscratch.data.journal import Journal, SourceProgress, journal_origins, load_journal
 from fromscratch.data.options import Part, PrepareOptions, usable_cores
 from fromscratch.data.output import Output
 from fromscratch.data.shards import Manifest, SourceSummary
@@ -89,6 +89,10 @@ def prepare(
             "--out TOKENIZER, then --tokenizer TOKENIZER.",
         )
     check_folder(folder, overwrite=overwrite)
+    # A data set on the hub that has changed meanwhile is gone on with as it was.
+    origins = journal_origins(folder)
+    if len(origins) == len(sources):
+        sources = [s.pinned(whence) for s, whence in zip(sources, origins, strict=True)]
     job = _job(sources, options, part)
     command = _command(sources, folder, options, part)
     joining = {"job": _job(sources, options, None), "options": asdict(options)}
@@ -101,6 +105,7 @@ def prepare(
             tokenizer = _tokenizer_for(sources, options, progress)
             documents = sources[0].reading.documents
             journal = Journal(job, documents, [SourceProgress() for _ in sources])
+            journal.origins = [source.whence for source in sources]
             begin(folder, command, tokenizer, journal)
         else:
             sources = as_documents(sources, journal.documents)
@@ -115,7 +120,7 @@ def prepare(
             folder,
             tokenizer,
             options,
-            sources,
+            names,
             journal,
             joining=None if part is None else joining | {"part": asdict(part)},
         )
@@ -157,7 +162,7 @@ def complete(
     folder: Path,
     tokenizer: Tokenizer,
     options: PrepareOptions,
-    sources: list[Source],
+    names: list[str],
     journal: Journal,
     *,
     joining: dict[str, Any] | None = None,
@@ -168,21 +173,21 @@ def complete(
         folder: With all shards in it.
         tokenizer: That made the ids.
         options: As prepared with.
-        sources: As read.
+        names: Of the sources.
         journal: Of the finished work.
         joining: Of a part: what `merge` needs to know.
     """
     summaries = [
         SourceSummary(
-            name=source.name,
-            spec=source.whence,
+            name=name,
+            spec=origin,
             documents=done.documents,
             bytes=done.bytes,
             files_skipped=done.files_skipped,
             duplicates=done.duplicates,
             sha256=done.sha256,
         )
-        for source, done in zip(sources, journal.sources, strict=True)
+        for name, origin, done in zip(names, journal.origins, journal.sources, strict=True)
     ]
     manifest = Manifest(
         tokenizer=tokenizer.name,
@@ -195,7 +200,7 @@ def complete(
         sources=summaries,
         shards=sorted(journal.shards, key=lambda s: s.split),
     )
-    skipped = {s.name: done.skipped for s, done in zip(sources, journal.sources, strict=True)}
+    skipped = {name: done.skipped for name, done in zip(names, journal.sources, strict=True)}
     fsync_folder(folder)
     if joining is not None:
         manifest.save_part(folder, joining | {"skipped": skipped})

@@ -222,6 +222,14 @@ class Source:
         """The spec as a manifest keeps it: of the hub, with the commit."""
         return self.spec if self.hub is None else self.hub.pinned
 
+    def pinned(self, whence: str) -> Source:
+        """The same source at the commit of `whence`, where that speaks of the same data set."""
+        if self.hub is None or not whence.startswith(HUB_PREFIX):
+            return self
+        earlier = self.copies.open(whence)
+        same = (earlier.name, earlier.part) == (self.hub.name, self.hub.part)
+        return replace(self, hub=earlier) if same else self
+
     @property
     def is_standard_input(self) -> bool:
         """Whether it must be spooled before it is read."""

@@ -21,7 +21,7 @@ from fromscratch.data.documents import SPLITS, Split
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_manifest
-from fromscratch.data.sources import Source, name_for
+from fromscratch.data.sources import Reading, Source, name_for
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.files import DATA_MANIFEST
 from fromscratch.model.config import ModelConfig
@@ -200,7 +200,9 @@ def _held_out(parts: list[Part], context: int) -> dict[str, Windows]:
 def _only_source(data: DataConfig, report: Callable[[str, int], None]) -> SourceConfig:
     """`data.path` as a source, called what its text was called when it was prepared."""
     assert data.path is not None
-    origin = SourceConfig(name=name_for(data.path), path=data.path)
+    origin = SourceConfig(
+        name=name_for(data.path), path=data.path, field=data.field, render=data.render
+    )
     folder = prepared_folders([origin], data, report)[origin.name]
     name = "+".join(source.name for source in load_manifest(folder).sources)
     return SourceConfig(name=name, path=str(folder))
@@ -217,9 +219,13 @@ def prepared_folders(
     raw = [source for source in sources if not is_prepared(folders[source.name])]
     together = [raw] if needs_training(data.tokenizer) else [[source] for source in raw]
     for group in filter(None, together):
-        folder = _prepared([Source(source.name, source.path) for source in group], data, report)
+        folder = _prepared([_origin(source) for source in group], data, report)
         folders |= {source.name: folder for source in group}
     return folders
+
+
+def _origin(source: SourceConfig) -> Source:
+    return Source(source.name, source.path, Reading(field=source.field, render=source.render))
 
 
 def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, int], None]) -> Path:
@@ -227,7 +233,9 @@ def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, in
     whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
     if len(origins) == 1:
         whence = [origins[0].spec, origins[0].stamp()]
-    settings = [*whence, data.tokenizer, data.val_fraction, data.documents, data.seed]
+    settings = [*whence, data.tokenizer, data.val_fraction, data.documents, data.seed, data.dedup]
+    readings = [origin.reading for origin in origins]
+    settings += [[reading.field, reading.render] for reading in readings]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "+".join(origin.name for origin in origins))
     folder = PREPARED / f"{plain[:60]}-{key}"
@@ -236,6 +244,7 @@ def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, in
             tokenizer=data.tokenizer,
             val_fraction=data.val_fraction,
             documents=data.documents,
+            dedup=data.dedup,
             seed=data.seed,
         )
         prepare(origins, folder, options, progress=report)

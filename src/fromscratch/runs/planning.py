@@ -109,14 +109,8 @@ def checkpoints_disk_bytes(recipe: Recipe) -> int:
 def not_yet(recipe: Recipe) -> list[str]:
     """The settings of a recipe that this release reads but cannot run, each as a sentence."""
     train, data = recipe.train, recipe.data
-    paths = [data.path or "", *(source.path for source in data.source)]
-    hub = next((p for p in paths if p.startswith("hf:")), None)
+    [data.path or "", *(source.path for source in data.source)]
     findings = [
-        (
-            hub is not None,
-            f'"{hub}" comes from the Hugging Face hub, which cannot be read yet: '
-            "download it and give data.path=FILES",
-        ),
         (
             recipe.optim.name == "adamw8bit",
             'optim.name = "adamw8bit" is not there yet: '

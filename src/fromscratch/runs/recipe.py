@@ -34,11 +34,14 @@ Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 class SourceConfig(_Table):
     """One source of a mixture. `weight` is its share of the training windows, in any unit.
 
-    More than `max_epochs` passes over its text are refused before the run.
+    More than `max_epochs` passes over its text are refused before the run. `field` is the text of
+    JSON and Parquet records; with `render`, they are conversations for that chat template.
     """
 
     name: str
     path: str
+    field: str = "text"
+    render: str | None = None
     weight: Weight = 1.0
     max_epochs: float | None = Field(default=None, gt=0.0)
 
@@ -62,14 +65,19 @@ class StageConfig(_Table):
 class DataConfig(_Table):
     """What is trained on: `path` (prepared data or a source) or several `[[data.source]]`.
 
-    `documents` says what a document is in plain text files: each `file`, a `passage` of one, or
-    `auto`: files, unless there are too few to hold some out.
+    `documents` says what a document is in plain text files: each `file`, a `passage` of one, a
+    `paragraph` (what stands between blank lines), or `auto`: files, unless there are too few to
+    hold some out. `field` and `render` are those of `[[data.source]]`, for `path`. `dedup` leaves
+    out documents that came before: `exact` copies, or `near` ones too.
     """
 
     path: str | None = None
     tokenizer: str = "gpt2"
     val_fraction: float = Field(default=0.01, ge=0.0, lt=1.0)
-    documents: Literal["auto", "file", "passage"] = "auto"
+    documents: Literal["auto", "file", "passage", "paragraph"] = "auto"
+    field: str = "text"
+    render: str | None = None
+    dedup: Literal["none", "exact", "near"] = "none"
     document_mask: bool = False
     seed: int = Field(default=0, ge=0)
     source: list[SourceConfig] = []
