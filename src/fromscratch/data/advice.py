@@ -48,9 +48,9 @@ def _advice(audit: Audit) -> Iterator[str]:
     if content.special:
         documents = max(s.documents for s in content.special)
         yield (
-            f"{content.special[0].text} stands in documents as text (at least {documents:,} of them). "
-            "If these are markers of an export, a model would learn to write them out: remove "
-            "them, or export the conversations as JSON and prepare that."
+            f"{content.special[0].text} stands in documents as text (at least {documents:,} of "
+            "them). If these are markers of an export, a model would learn to write them out: "
+            "remove them, or export the conversations as JSON and prepare that."
         )
     if held_out.documents > 0 and (
         held_out.documents < _FEW_HELD_OUT_DOCUMENTS or held_out.tokens < _FEW_HELD_OUT_TOKENS
