@@ -73,6 +73,11 @@ class TestOfWhatWasPrepared:
         assert found.total.bytes == found.total.tokens - 226
         assert found.content.looked_at == {"train": 1.0, "val": 1.0}
 
+    def test_duplicates_that_were_left_out_are_shown(self, tmp_path: Path) -> None:
+        folder = prepared(tmp_path, {"twice": [sentence(i // 2) for i in range(80)]}, dedup="exact")
+        found = audit(folder, AuditOptions())
+        assert (found.total.documents, found.manifest.sources[0].duplicates) == (40, 40)
+
     def test_tokens_are_counted(self, data: Path) -> None:
         found = audit(data, AuditOptions(frequent=300)).content
         ids = [np.load(data / s.file) for s in load_manifest(data).shards]
@@ -243,6 +248,7 @@ def sparse_data(folder: Path, tokens: int) -> Path:
         eot_id=tokenizer.eot_id,
         val_fraction=0.02,
         seed=0,
+        dedup="none",
         sources=[],
         shards=shards,
     ).save(folder)

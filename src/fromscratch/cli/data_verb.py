@@ -84,10 +84,21 @@ def _as_json(audit: Audit, sentences: list[str]) -> dict[str, Any]:
     """Everything that is shown, as plain values."""
     content: dict[str, Any] = asdict(audit)
     manifest = content.pop("manifest")
-    kept = ("tokenizer", "tokenizer_fingerprint", "vocab_size", "eot_id", "val_fraction", "seed")
+    kept = (
+        "tokenizer",
+        "tokenizer_fingerprint",
+        "vocab_size",
+        "eot_id",
+        "val_fraction",
+        "seed",
+        "dedup",
+    )
     sources = {s["name"]: s for s in manifest["sources"]}
     for name, parts in content["sources"].items():
-        content["sources"][name] = parts | {"skipped_files": sources[name]["files_skipped"]}
+        content["sources"][name] = parts | {
+            "skipped_files": sources[name]["files_skipped"],
+            "duplicates": sources[name]["duplicates"],
+        }
     return (
         {"fingerprint": audit.manifest.fingerprint}
         | {key: manifest[key] for key in kept}
@@ -137,9 +148,11 @@ def _print_amounts(audit: Audit) -> None:
                 percent(tokens / total.tokens) if total.tokens else "-",
                 percent(parts["val"].tokens / tokens) if tokens else "-",
                 f"{summary.files_skipped:,}",
+                f"{summary.duplicates:,}",
             ]
         )
-    table(["source", "documents", "tokens", "share", "held out", "files skipped"], rows)
+    columns = ["source", "documents", "tokens", "share", "held out", "skipped", "duplicates"]
+    table(columns, rows)
 
 
 def _print_lengths(lengths: Lengths) -> None:
