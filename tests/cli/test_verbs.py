@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer inspect", "train", "resume",
+VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer compare",
+         "tokenizer inspect", "train", "resume",
          "generate", "report"]  # fmt: skip
 
 
