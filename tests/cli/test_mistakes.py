@@ -123,6 +123,22 @@ MISTAKES = {
         ["tokenizer", "train", "text", "--vocab-size", "100", "--out", "x"],
         ["at least 257", "bpe:4096"],
     ),
+    "a sample that is no size": (
+        ["tokenizer", "train", "text", "--sample", "lots", "--out", "x"],
+        ['"lots" is not a size', "200MB"],
+    ),
+    "a special token twice": (
+        ["tokenizer", "train", "text", "--special", "<|a|>", "--special", "<|a|>", "--out", "x"],
+        ['"<|a|>" is there twice'],
+    ),
+    "a comparison of what is no tokenizer": (
+        ["tokenizer", "compare", "text", "--candidates", "bytes,gpt3"],
+        ['"gpt3"', 'Did you mean "gpt2"?'],
+    ),
+    "a comparison with nothing held out": (
+        ["tokenizer", "compare", "text", "--candidates", "bytes", "--val-fraction", "0"],
+        ["Nothing was held out", "--val-fraction"],
+    ),
     "try of an empty folder": (["try", "--data", "empty"], ["no text in empty"]),
     "try of a path without --data": (["try", "text"], ["text is a path", "--data PATH"]),
     "try of too short a text": (["try", "--data", "tiny.toml"], ["too short", "Give more"]),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer inspect", "train", "resume",
-         "generate", "report", "data show", "doctor"]  # fmt: skip
+VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer compare",
+         "tokenizer inspect", "train", "resume", "generate", "report", "data show", "data merge",
+         "doctor"]  # fmt: skip
 
 
 def test_help_lists_every_verb(fromscratch: Callable):
@@ -107,7 +108,7 @@ def test_try_on_one_s_own_text(fromscratch: Callable, place: Path):
     (place / "text/picture.jpg").write_bytes(b"\xff\xd8\x00")
     answer = fromscratch("try", "--data", "text", "--minutes", "0.02", "--run", "mine")
     assert answer.code == 0, answer.err
-    assert "1 files or records were skipped" in answer.out
+    assert "1 files were skipped" in answer.out
     for row in ("uniform", "unigram", "gzip -9", "xz -9", "at the start", "now"):
         assert row in answer.out
     for command in ("fromscratch generate mine", "fromscratch resume mine", "fromscratch try"):

@@ -86,7 +86,7 @@ class ModelConfig(BaseModel):
     extra_attn_proj: bool = Field(
         default=False, description="a second output projection after attention's"
     )
-    init: Literal["gpt2", "normal", "zero_out"] = None  # type: ignore[assignment]
+    init: Literal["gpt2", "normal", "zero_out", "vaswani"] = None  # type: ignore[assignment]
     init_std: float = Field(default=0.02, gt=0.0)
 
     @model_validator(mode="before")

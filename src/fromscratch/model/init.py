@@ -10,8 +10,13 @@
 | norm weights                    | 1                       | 1             | 1                    |
 
 s is `init_std`, L `n_layer`, n_in the number of inputs. `gpt2` is Radford et al. (2019), section
-2.3. `zero_out` starts every block as the identity and every prediction as uniform, which is what
-Muon's updates of fixed size want; 0.7 was measured (dev/LOG.md).
+2.3. A fourth one, `vaswani`, has embeddings N(0, 1), matrices N(0, sqrt(2/(n_in + n_out))) (Glorot
+and Bengio 2010) and a head N(0, 1/sqrt(C)): beside sinusoidal positions, whose numbers are near 1,
+tokens drawn with a deviation of 0.02 are not seen for hundreds of steps. Vaswani et al. (2017) get
+there by multiplying embeddings by sqrt(C).
+
+`zero_out` starts every block as the identity and every prediction as uniform, which is what Muon's
+updates of fixed size want; 0.7 was measured (dev/LOG.md).
 """
 
 from __future__ import annotations
@@ -52,6 +57,10 @@ def initialise(model: nn.Module, config: ModelConfig, generator: torch.Generator
 def _std(name: str, parameter: nn.Parameter, config: ModelConfig) -> float:
     """The standard deviation that the table above gives for one matrix."""
     in_block = name.startswith("blocks.")
+    if config.init == "vaswani":
+        if in_block:
+            return math.sqrt(2 / sum(parameter.shape))
+        return 1 / math.sqrt(config.d_model) if name.startswith("head.") else 1.0
     if not in_block:
         zero = config.init == "zero_out" and name.startswith("head.")
         return 0.0 if zero else config.init_std
