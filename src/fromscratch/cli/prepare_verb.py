@@ -167,6 +167,7 @@ def show_as_json(made: Prepared) -> None:
         "n_skipped": sum(source.files_skipped for source in manifest.sources),
         "skipped": [item for items in made.skipped.values() for item in items],
         "notes": made.notes,
+        "engine": made.engine,
     }
     typer.echo(json.dumps(content, indent=2))
 
@@ -183,6 +184,8 @@ def show(made: Prepared) -> None:
         count = manifest.total("documents", split)
         rows.append([word, f"{count:,}", f"{tokens:,}", size(n_bytes), per_token])
     table(["", "documents", "tokens", "text", "bytes a token"], rows)
+    if made.engine:
+        say(made.engine)
     duplicates = sum(source.duplicates for source in manifest.sources)
     if duplicates:
         say(f"{duplicates:,} documents were left out: they, or near copies, came before.")

@@ -75,7 +75,7 @@ def sides_of(
         val_fraction = default_val_fraction(parsed, least=0.01, seed=seed)
     elif not 0.0 <= val_fraction < 1.0:
         raise UserError(f"--val-fraction {val_fraction} is not between 0 and 1.")
-    documents = _read(as_documents(parsed, "auto"))
+    documents = _read(as_documents(parsed, ["auto"] * len(parsed)))
     sides = sample_sides(documents, most_bytes=most_bytes, val_fraction=val_fraction, seed=seed)
     if not sides["train"].bytes:
         raise UserError("All text was held out: there is none to learn from.", fix="Give more.")

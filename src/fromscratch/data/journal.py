@@ -59,7 +59,7 @@ class Journal:
 
     Attributes:
         job: Hash of all that determines its result; another job does not go on with it.
-        documents: The kind of documents that `auto` came to.
+        documents: By source, the kind of documents that `auto` came to.
         cursor: Where reading goes on.
         sources: By number.
         shards: Those that are complete.
@@ -69,7 +69,7 @@ class Journal:
     """
 
     job: str
-    documents: Documents
+    documents: list[Documents]
     sources: list[SourceProgress]
     cursor: Cursor = field(default_factory=Cursor)
     shards: list[Shard] = field(default_factory=list)

@@ -57,7 +57,7 @@ def merge(
     summaries = first.manifest.sources
     names = [summary.name for summary in summaries]
     tokenizer = load_tokenizer(first.folder)
-    journal = Journal(first.facts["job"], options.documents, [SourceProgress() for _ in names])
+    journal = Journal(first.facts["job"], [], [SourceProgress() for _ in names])
     journal.origins = [summary.spec for summary in summaries]
     command = ["fromscratch", "data", "merge", *map(str, folders), "--out", str(folder)]
     with alone_in(folder):

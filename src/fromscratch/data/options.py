@@ -20,7 +20,7 @@ class PrepareOptions:
         seed: Of the split.
         shard_tokens: Tokens after which a shard is closed, at the end of a document.
         documents: What a document is in plain text: a `file`, a `passage` of one, a `paragraph`, or
-            `auto`: passages where all sources together have fewer than 100 documents, else files.
+            `auto`: passages of a source that has fewer than 100 documents, else files.
         dedup: Leave out documents that came before: `exact` copies, or `near` ones too.
         allow_no_validation: Accept a corpus of which nothing is held out.
     """

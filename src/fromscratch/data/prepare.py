@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from fromscratch.data.documents import fitting_val_fraction, split_of
 from fromscratch.data.duplicates import near_bands
-from fromscratch.data.encoding import encode, encode_in_order, read_batches
+from fromscratch.data.encoding import Work, encode, encode_in_order, read_batches
 from fromscratch.data.folder import alone_in, begin, check_folder, end, give_up
 from fromscratch.data.journal import Journal, SourceProgress, journal_origins, load_journal
 from fromscratch.data.options import Part, PrepareOptions, usable_cores
@@ -36,6 +36,8 @@ from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 _COMMIT_SECONDS = 10.0
 _ENOUGH_DOCUMENTS = 100
 _LARGE_CORPUS = 2_000
+_MUCH_TEXT = 20_000_000
+"""Bytes from which on it pays to make gigatoken ready and to compare it."""
 Progress = Callable[[str, int], None]
 
 
@@ -48,12 +50,14 @@ class Prepared:
         manifest: What is in it.
         skipped: By source, the first of the files and records that gave no document, and why.
         notes: Places, and what was read there in another way than its maker may have meant.
+        engine: What encoded the text, and why not something faster; empty where nothing did.
     """
 
     folder: Path
     manifest: Manifest
     skipped: dict[str, list[tuple[str, str]]]
     notes: list[tuple[str, str]]
+    engine: str = ""
 
 
 def prepare(
@@ -64,6 +68,7 @@ def prepare(
     part: Part | None = None,
     overwrite: bool = False,
     workers: int = 0,
+    fast: bool = True,
     progress: Progress = lambda stage, documents: None,
 ) -> Prepared:
     """Writes the sources' documents as token shards into `folder`.
@@ -75,6 +80,7 @@ def prepare(
         part: Write this share of the work only, to be joined with the others by `merge`.
         overwrite: Replace finished data in `folder`.
         workers: Threads that encode; 0 for one per core.
+        fast: Encode much text by gigatoken, where it is installed and its ids are the same.
         progress: Called with a stage's name and the number of documents done in it.
 
     Raises:
@@ -100,23 +106,28 @@ def prepare(
         journal = load_journal(folder, job)
         if journal is None:
             _check_not_empty(sources)
-            sources = as_documents(sources, options.documents)
+            sources = as_documents(sources, [options.documents] * len(sources))
             # Nothing is written or removed before all that can be refused has been.
             tokenizer = _tokenizer_for(sources, options, progress)
-            documents = sources[0].reading.documents
+            documents = [source.reading.documents for source in sources]
             journal = Journal(job, documents, [SourceProgress() for _ in sources])
             journal.origins = [source.whence for source in sources]
             begin(folder, command, tokenizer, journal)
         else:
             sources = as_documents(sources, journal.documents)
             tokenizer = load_tokenizer(folder)
+        work = [(i, portion) for i, source in enumerate(sources) for portion in source.portions()]
+        if part is not None:
+            work = work[part.slice([portion.size for _, portion in work])]
+        much = sum(portion.size for _, portion in work) >= _MUCH_TEXT
+        engine = tokenizer.choose_engine(fast=fast and much)
         names = [source.name for source in sources]
         output = Output(folder, tokenizer, options, names, journal, is_part=part is not None)
         try:
-            _write(sources, part, tokenizer, options, output, workers or usable_cores(), progress)
+            _write(sources, work, tokenizer, options, output, workers or usable_cores(), progress)
         finally:
             output.abandon()
-        return complete(
+        made = complete(
             folder,
             tokenizer,
             options,
@@ -124,11 +135,12 @@ def prepare(
             journal,
             joining=None if part is None else joining | {"part": asdict(part)},
         )
+        return replace(made, engine=engine)
 
 
 def _write(
     sources: list[Source],
-    part: Part | None,
+    work: Work,
     tokenizer: Tokenizer,
     options: PrepareOptions,
     output: Output,
@@ -137,9 +149,6 @@ def _write(
 ) -> None:
     """Reads, encodes and writes what is left of the work."""
     journal = output.journal
-    work = [(i, portion) for i, source in enumerate(sources) for portion in source.portions()]
-    if part is not None:
-        work = work[part.slice([portion.size for _, portion in work])]
     # A batch is done again after a crash: it must not be more than a shard.
     most = max(1, options.shard_tokens // 2)
     batches = read_batches(sources, work, tokenizer, journal.cursor, most_characters=most)
@@ -235,7 +244,7 @@ def default_val_fraction(
     made = _tokenizer_of_ids(sources, tokenizer)
 
     def texts() -> Iterator[str]:
-        for source in as_documents(sources, "auto"):
+        for source in as_documents(sources, ["auto"] * len(sources)):
             for document in source.documents(SourceReport(), made):
                 if document.ids is None:
                     yield document.text
@@ -270,16 +279,20 @@ def _check_not_empty(sources: list[Source]) -> None:
             )
 
 
-def as_documents(sources: list[Source], documents: Documents) -> list[Source]:
-    """The sources, read as the documents that are wanted.
+def as_documents(sources: list[Source], wanted: Sequence[Documents]) -> list[Source]:
+    """The sources, each read as the documents that are wanted of it.
 
-    `auto` is settled over all of them together: few documents are cut into passages, so that some
-    of the text can be held out.
+    `auto` comes to passages where a source has few documents, so that some of its text can be held
+    out, and else to files.
     """
-    if documents == "auto":
-        few = sum(source.count(_ENOUGH_DOCUMENTS) for source in sources) < _ENOUGH_DOCUMENTS
-        documents = "passage" if few else "file"
-    return [replace(s, reading=replace(s.reading, documents=documents)) for s in sources]
+
+    def settled(source: Source, documents: Documents) -> Source:
+        if documents == "auto":
+            few = source.count(_ENOUGH_DOCUMENTS) < _ENOUGH_DOCUMENTS
+            documents = "passage" if few else "file"
+        return replace(source, reading=replace(source.reading, documents=documents))
+
+    return [settled(s, documents) for s, documents in zip(sources, wanted, strict=True)]
 
 
 def _job(sources: list[Source], options: PrepareOptions, part: Part | None) -> str:
