@@ -18,7 +18,7 @@ from fromscratch.data.json_files import _values
 from fromscratch.data.read_file import read_file
 from fromscratch.data.reading import BadInput, Reading, SourceReport
 from fromscratch.foundation.errors import UserError
-from fromscratch.tokenizer.tokenizer import encodable
+from fromscratch.tokenizer.texts import encodable
 
 GOOD = '{"text": "good"}'
 

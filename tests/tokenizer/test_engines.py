@@ -19,8 +19,9 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import bytes_tokenizer, train_bpe
 from fromscratch.tokenizer.engines import parted
 from fromscratch.tokenizer.self_test import nasty_texts
+from fromscratch.tokenizer.texts import encodable
 from fromscratch.tokenizer.tiktoken_form import _SPELLING, tiktoken_form
-from fromscratch.tokenizer.tokenizer import END_OF_TEXT, Tokenizer, encodable
+from fromscratch.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 PROSE = [
     f"It's {i} o'clock; the {i * 37 % 1000}th number isn't {i / 7:.3f}!\n\n\tWe'll see: "

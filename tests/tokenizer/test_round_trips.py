@@ -19,7 +19,8 @@ from tokenizers import Tokenizer as LibraryTokenizer
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import bytes_tokenizer, chars_tokenizer, train_bpe
-from fromscratch.tokenizer.tokenizer import END_OF_TEXT, Tokenizer, encodable
+from fromscratch.tokenizer.texts import encodable
+from fromscratch.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 NASTY = [
     "",

@@ -78,6 +78,9 @@ def run(
     part: str = typer.Option(
         None, help="Do only part I/N of the work (0/4 to 3/4); `data merge` joins the parts."
     ),
+    fast: bool = typer.Option(
+        True, help="Use gigatoken where it is installed and its ids are found the same."
+    ),
     seed: int = typer.Option(0, help="Of the split."),
     shard_tokens: int = typer.Option(100_000_000, help="Tokens in a shard."),
     no_validation: bool = typer.Option(False, "--no-validation", help="Hold nothing out."),
@@ -115,6 +118,7 @@ def run(
                 options,
                 part=None if part is None else Part.parse(part),
                 overwrite=overwrite,
+                fast=fast,
                 progress=progress,
             )
     if as_json:

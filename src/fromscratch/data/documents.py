@@ -55,7 +55,9 @@ def content_key(text: bytes, seed: int) -> bytes:
     The start of the sha256 of the seed (8 bytes, big-endian) and the text's UTF-8.
     """
     salt = (seed % 2**64).to_bytes(8, "big")
-    return hashlib.sha256(salt + text).digest()[:KEY_BYTES]
+    digest = hashlib.sha256(salt)
+    digest.update(text)
+    return digest.digest()[:KEY_BYTES]
 
 
 def held_out(keys: npt.NDArray[np.uint8], val_fraction: float) -> npt.NDArray[np.bool_]:

@@ -16,9 +16,12 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from fromscratch.data.documents import KEY_BYTES, Document, content_key
+from fromscratch.data.documents import KEY_BYTES, Document, Split, content_key, held_out
+from fromscratch.data.shards import stored_as
+from fromscratch.data.sides import Side, side_of
 from fromscratch.data.sources import Portion, Source, SourceReport
-from fromscratch.tokenizer.tokenizer import Tokenizer, encodable
+from fromscratch.tokenizer.texts import Texts
+from fromscratch.tokenizer.tokenizer import Tokenizer
 
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 1_000_000
@@ -55,28 +58,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The documents of a batch as ids.
+    """The documents of a batch as tokens.
 
     Attributes:
         batch: Where they came from; its documents are let go.
-        ids: Of all documents, end to end, without end-of-text.
-        lengths: (n,) ids of each.
-        n_bytes: (n,) bytes of text that the ids of each stand for.
+        sides: By split, its documents.
         text_bytes: Bytes of text read, all documents together.
         keys: (n, KEY_BYTES) what each document's content is known by.
         bands: (n, n_bands) for near-duplicates, where they are looked for.
     """
 
     batch: Batch
-    ids: npt.NDArray[np.uint32]
-    lengths: npt.NDArray[np.int64]
-    n_bytes: npt.NDArray[np.int64]
+    sides: dict[Split, Side]
     text_bytes: int
     keys: npt.NDArray[np.uint8]
     bands: npt.NDArray[np.uint64] | None
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.keys)
 
 
 def read_batches(
@@ -161,30 +160,49 @@ class _BatchBeingRead:
 
 
 def encode(
-    batch: Batch, tokenizer: Tokenizer, *, seed: int, near_bands: NearBands | None
+    batch: Batch,
+    tokenizer: Tokenizer,
+    *,
+    val_fraction: float,
+    seed: int,
+    near_bands: NearBands | None,
 ) -> Encoded:
-    """The batch as ids; runs on any thread."""
+    """The batch as tokens, parted into the splits; runs on any thread."""
     documents = batch.documents
     if documents and documents[0].ids is not None:
         given = [d.ids for d in documents if d.ids is not None]
         lengths = np.array([len(i) for i in given], dtype=np.int64)
         ids = np.concatenate(given)
         raw = [tokenizer.decode_bytes(i.tolist()) for i in given]
-        texts = [r.decode("utf-8", "replace") for r in raw] if near_bands else []
+        texts: Sequence[str] = [r.decode("utf-8", "replace") for r in raw] if near_bands else []
     else:
-        texts = [encodable(d.text) for d in documents]
-        ids, lengths = tokenizer.encode_ragged(texts)
-        raw = [t.encode("utf-8") for t in texts]
-    keys = b"".join(content_key(r, seed) for r in raw)
-    before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
-    ends = np.concatenate([[0], np.cumsum(lengths)])
+        clean = Texts([d.text for d in documents])
+        ids, lengths = tokenizer.encode_ragged(clean)
+        texts, raw = clean, clean.raw
+    n_bytes = np.array([len(r) for r in raw], dtype=np.int64)
+    text_bytes = int(n_bytes.sum())
+    if not tokenizer.keeps_every_byte:
+        before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
+        n_bytes = np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
+    joined = b"".join(content_key(r, seed) for r in raw)
+    keys = np.frombuffer(joined, dtype=np.uint8).reshape(-1, KEY_BYTES)
+    in_val = held_out(keys, val_fraction)
+    parts: dict[Split, npt.NDArray[np.bool_]] = {"train": ~in_val, "val": in_val}
     return Encoded(
         batch=replace(batch, documents=[]),
-        ids=ids,
-        lengths=lengths,
-        n_bytes=np.diff(before[ends]),
-        text_bytes=sum(map(len, raw)),
-        keys=np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
+        sides={
+            split: side_of(
+                chosen,
+                ids,
+                lengths,
+                n_bytes,
+                eot_id=tokenizer.eot_id,
+                dtype=stored_as(tokenizer.vocab_size),
+            )
+            for split, chosen in parts.items()
+        },
+        text_bytes=text_bytes,
+        keys=keys,
         bands=near_bands(texts) if near_bands else None,
     )
 

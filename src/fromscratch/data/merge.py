@@ -23,7 +23,8 @@ from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.output import Output
 from fromscratch.data.prepare import Prepared, Progress, complete
-from fromscratch.data.shards import Manifest, Shard, TokenStream, load_part
+from fromscratch.data.shards import Manifest, Shard, TokenStream, load_part, stored_as
+from fromscratch.data.sides import Side
 from fromscratch.data.sources import SourceReport
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS
@@ -106,16 +107,11 @@ class _Part:
             if options.dedup == "near":
                 bands = self._rows(DATA_PART_BANDS, "<u8", N_BANDS, before, n).astype(np.uint64)
             in_val = held_out(keys, options.val_fraction)
-            ids, lengths = _interleaved(
-                in_val,
-                streams["train"].take(n - int(in_val.sum())),
-                streams["val"].take(int(in_val.sum())),
-            )
-            n_bytes = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
-            ends = np.concatenate([[0], np.cumsum(lengths)])
-            yield Encoded(
-                Batch(number, [], Cursor()), ids, lengths, np.diff(n_bytes[ends]), 0, keys, bands
-            )
+            sides: dict[Split, Side] = {
+                "train": streams["train"].take(~in_val, tokenizer),
+                "val": streams["val"].take(in_val, tokenizer),
+            }
+            yield Encoded(Batch(number, [], Cursor()), sides, 0, keys, bands)
             before, left = before + n, left - n
 
     def add_counts(self, number: int, progress: SourceProgress) -> None:
@@ -144,9 +140,10 @@ class _Documents:
         self._stream = TokenStream(part.folder, self._shards)
         self._shard = self._document = self._token = 0
 
-    def take(self, n: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """The next `n` documents: their ids without end-of-text, end to end, and their lengths."""
-        lengths = []
+    def take(self, chosen: npt.NDArray[np.bool_], tokenizer: Tokenizer) -> Side:
+        """The next documents: as many as are chosen of a batch."""
+        n = int(chosen.sum())
+        lengths = [np.zeros(0, dtype=np.int64)]
         while n:
             shard = self._shards[self._shard]
             offsets = np.load(self._folder / shard.documents_file, mmap_mode="r")
@@ -156,28 +153,14 @@ class _Documents:
             self._document += len(some)
             if self._document == shard.documents:
                 self._shard, self._document = self._shard + 1, 0
-        if not lengths:
-            return np.zeros(0, np.uint32), np.zeros(0, np.int64)
-        with_end = np.concatenate(lengths)
-        tokens = self._stream.read(self._token, int(with_end.sum()))
+        each = np.concatenate(lengths)
+        tokens = self._stream.read(self._token, int(each.sum())) if each.size else each
         self._token += len(tokens)
-        is_text = np.ones(len(tokens), dtype=np.bool_)
-        is_text[np.cumsum(with_end) - 1] = False
-        return tokens[is_text].astype(np.uint32), with_end - 1
-
-
-def _interleaved(
-    in_val: npt.NDArray[np.bool_],
-    train: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]],
-    val: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]],
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    """The documents of both splits in their common order."""
-    lengths = np.empty(len(in_val), dtype=np.int64)
-    lengths[~in_val], lengths[in_val] = train[1], val[1]
-    from_val = np.repeat(in_val, lengths)
-    ids = np.empty(len(from_val), dtype=np.uint32)
-    ids[~from_val], ids[from_val] = train[0], val[0]
-    return ids, lengths
+        # End-of-text stands for no bytes, so it may be counted with its document.
+        n_bytes = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[tokens])])
+        ends = np.concatenate([[0], np.cumsum(each)])
+        stored = tokens.astype(stored_as(tokenizer.vocab_size))
+        return Side(chosen, stored, each, np.diff(n_bytes[ends]))
 
 
 def _in_order(parts: list[_Part]) -> list[_Part]:

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
+from fromscratch.data.documents import KEY_BYTES, SPLITS, Split
 from fromscratch.data.duplicates import Dedup, Seen
 from fromscratch.data.encoding import Cursor, Encoded
 from fromscratch.data.journal import Journal, SourceProgress
 from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
-from fromscratch.data.shards import Shard
+from fromscratch.data.shards import Shard, stored_as
 from fromscratch.data.writer import ShardWriter
 from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS, DATA_SEEN
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -113,16 +113,11 @@ class Output:
         progress.documents += len(encoded)
         progress.duplicates += len(encoded) - int(keep.sum())
         progress.sha256 = chained(progress.sha256, encoded.keys)
-        in_val = held_out(encoded.keys, self.options.val_fraction)
         closed: list[Shard] = []
-        for split, side in (("train", keep & ~in_val), ("val", keep & in_val)):
-            if side.any():
-                ids = encoded.ids
-                if not side.all():
-                    ids = ids[np.repeat(side, encoded.lengths)]
-                closed += self._writers[split].add(  # type: ignore[index]
-                    ids, encoded.lengths[side], encoded.n_bytes[side]
-                )
+        for split, side in encoded.sides.items():
+            wanted = side.without(~keep)
+            if len(wanted.lengths):
+                closed += self._writers[split].add(wanted)
         self.journal.shards += closed
         return bool(closed)
 
@@ -142,8 +137,7 @@ class Output:
                 self.folder,
                 split,
                 self.sources[journal.source],
-                dtype=np.uint16 if self.tokenizer.vocab_size <= 2**16 else np.uint32,
-                eot_id=self.tokenizer.eot_id,
+                dtype=stored_as(self.tokenizer.vocab_size),
                 shard_tokens=self.options.shard_tokens,
                 state=journal.open[split],
             )

@@ -156,7 +156,13 @@ def _write(
     committed = time.monotonic()
     for encoded in encode_in_order(
         batches,
-        lambda batch: encode(batch, tokenizer, seed=options.seed, near_bands=bands),
+        lambda batch: encode(
+            batch,
+            tokenizer,
+            val_fraction=options.val_fraction,
+            seed=options.seed,
+            near_bands=bands,
+        ),
         workers=workers,
     ):
         filled_a_shard = output.add(encoded)

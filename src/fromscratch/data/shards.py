@@ -35,6 +35,11 @@ _OPEN_SHARDS = 256
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
+def stored_as(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+    """The type in which the ids of a vocabulary are stored."""
+    return np.uint16 if vocab_size <= 2**16 else np.uint32
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of tokens.

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from fromscratch.data.documents import Split
 from fromscratch.data.shards import Shard
+from fromscratch.data.sides import Side
 from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
 
 
@@ -40,7 +41,6 @@ class ShardWriter:
         split: `train` or `val`.
         source: The source's name.
         dtype: uint16 or uint32.
-        eot_id: Written after every document.
         shard_tokens: A shard is closed at the end of the document that fills it.
         state: Where to go on; what the files hold beyond it is cut off.
     """
@@ -52,37 +52,22 @@ class ShardWriter:
         source: str,
         *,
         dtype: type[np.uint16] | type[np.uint32],
-        eot_id: int,
         shard_tokens: int,
         state: OpenShard,
     ) -> None:
         self.folder, self.split, self.source = folder, split, source
         self.dtype: np.dtype[np.generic] = np.dtype(dtype)
-        self.eot_id, self.shard_tokens = eot_id, shard_tokens
+        self.shard_tokens = shard_tokens
         self._index = state.index
         self._tokens, self._documents, self._bytes = state.tokens, state.documents, state.bytes
         self._files: tuple[BinaryIO, BinaryIO] | None = None
         if state.documents:
             self._files = self._open(new=False)
 
-    def add(
-        self,
-        ids: npt.NDArray[np.uint32],
-        lengths: npt.NDArray[np.int64],
-        n_bytes: npt.NDArray[np.int64],
-    ) -> list[Shard]:
-        """Takes documents; end-of-text ids are added here.
-
-        Args:
-            ids: Those of all documents, end to end.
-            lengths: (n,) ids of each document.
-            n_bytes: (n,) bytes of text of each document.
-
-        Returns:
-            The shards that were filled and closed.
-        """
-        tokens = with_end_of_text(ids, lengths, self.eot_id, self.dtype)
-        ends = np.cumsum(lengths + 1)
+    def add(self, side: Side) -> list[Shard]:
+        """Takes documents; returns the shards that were filled and closed."""
+        tokens, lengths, n_bytes = side.tokens, side.lengths, side.n_bytes
+        ends = np.cumsum(lengths)
         closed = []
         first = written = 0
         while first < len(lengths):
@@ -143,7 +128,7 @@ class ShardWriter:
     def _append(self, tokens: npt.NDArray[np.generic], ends: npt.NDArray[np.int64]) -> None:
         if self._files is None:
             self._files = self._open(new=True)
-        self._files[0].write(tokens.tobytes())
+        self._files[0].write(tokens.data)
         self._files[1].write((ends + self._tokens).astype("<i8").tobytes())
         self._tokens += len(tokens)
 
@@ -165,22 +150,6 @@ class ShardWriter:
                 file.seek(0, os.SEEK_END)
             opened.append(file)
         return opened[0], opened[1]
-
-
-def with_end_of_text(
-    ids: npt.NDArray[np.uint32],
-    lengths: npt.NDArray[np.int64],
-    eot_id: int,
-    dtype: np.dtype[np.generic],
-) -> npt.NDArray[np.generic]:
-    """The documents' ids end to end, with the end-of-text id after each."""
-    tokens = np.empty(len(ids) + len(lengths), dtype=dtype)
-    ends = np.cumsum(lengths + 1) - 1
-    is_text = np.ones(len(tokens), dtype=np.bool_)
-    is_text[ends] = False
-    tokens[is_text] = ids
-    tokens[ends] = eot_id
-    return tokens
 
 
 def npy_header(dtype: np.dtype[np.generic], count: int) -> bytes:

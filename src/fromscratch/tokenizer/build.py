@@ -16,14 +16,11 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.tokenizer.names import PATTERNS, bpe_pattern, bpe_size, check_pattern
-from fromscratch.tokenizer.tokenizer import (
-    END_OF_TEXT,
-    Tokenizer,
-    byte_alphabet,
-    encodable,
-    load_tokenizer,
-)
+from fromscratch.tokenizer.texts import encodable
+from fromscratch.tokenizer.tokenizer import END_OF_TEXT, Tokenizer, byte_alphabet, load_tokenizer
 
+_GPT2_MERGES = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"
+_GPT2_MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 _NAMED = ("gpt2", "bytes", "chars", "bpe:4096")
 
 
@@ -145,39 +142,27 @@ def chars_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def gpt2_tokenizer() -> Tokenizer:
-    """GPT-2's 50,257 ids, from tiktoken's copy of OpenAI's files."""
-    import tiktoken
+    """GPT-2's 50,257 ids, from OpenAI's list of merges as tiktoken downloads and keeps it."""
+    from tiktoken.load import read_file_cached
 
     try:
-        encoding = tiktoken.get_encoding("gpt2")
+        content = read_file_cached(_GPT2_MERGES, _GPT2_MERGES_SHA256).decode("utf-8")
     except Exception as error:
         raise UserError(
             f"GPT-2's vocabulary could not be had: {type(error).__name__}.",
             fix="tiktoken downloads it once (1.5 MB); connect, or point TIKTOKEN_CACHE_DIR at a "
             "folder that has it.",
         ) from None
-    ranks = encoding._mergeable_ranks
+    # A line for each merge, after one with the version; ids are bytes first, then merges in order.
+    pairs = (line.split(" ") for line in content.rstrip("\n").split("\n")[1:])
+    merges = [(left, right) for left, right in pairs]
     alphabet = byte_alphabet()
-    spelled = {token: "".join(alphabet[b] for b in token) for token in ranks}
-    vocab = {spelled[token]: rank for token, rank in ranks.items()}
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) > 1:
-            left, right = _last_merge(token, rank, ranks)
-            merges.append((spelled[left], spelled[right]))
+    bytes_first = sorted(alphabet)  # those that are spelled as themselves, then the others
+    tokens = [*bytes_first, *(left + right for left, right in merges)]
+    vocab = {token: i for i, token in enumerate(tokens)}
     fast = FastTokenizer(models.BPE(vocab=vocab, merges=merges))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     return _finish(fast, name="gpt2")
-
-
-def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The pair whose merge makes `token`: what earlier merges leave of its bytes."""
-    parts = [bytes([b]) for b in token]
-    while len(parts) > 2:
-        best = min(range(len(parts) - 1), key=lambda i: ranks.get(parts[i] + parts[i + 1], rank))
-        assert ranks.get(parts[best] + parts[best + 1], rank) < rank
-        parts[best : best + 2] = [parts[best] + parts[best + 1]]
-    return parts[0], parts[1]
 
 
 def _finish(

@@ -79,7 +79,7 @@ class Encoder:
             form = tiktoken_form(self._spec, self._bytes_of_id)
             if isinstance(form, str):
                 self._settle(self._definition, form)
-            elif not self._spec["model"]["merges"] and not form.is_doubtful:
+            elif not self._spec["model"]["merges"] and not form.doubtful:
                 self._settle(BytesEngine(_id_of_byte(self._bytes_of_id)))
             else:
                 self._choose_for(form, fast=fast)
@@ -100,8 +100,8 @@ class Encoder:
                 why_not = quicker
             else:
                 best = quicker
-        if form.is_doubtful is not None:
-            best = RoutedEngine(best, self._definition, form.is_doubtful)
+        if form.doubtful is not None:
+            best = RoutedEngine(best, self._definition, form.doubtful)
         self._settle(best, why_not)
 
     def _settle(self, engine: Engine, why_not_faster: str = "") -> None:

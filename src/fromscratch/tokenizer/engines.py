@@ -16,9 +16,13 @@ import numpy.typing as npt
 from tokenizers import Tokenizer as FastTokenizer
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.tokenizer.texts import Texts
 
 # The ids of all texts, end to end, and (n,) the number of ids of each text.
 Ragged = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
+
+# The numbers of the texts that an engine may get wrong.
+Doubt = Callable[[Sequence[str]], list[int]]
 
 _MISSING = np.uint32(2**32 - 1)
 
@@ -90,7 +94,7 @@ class BytesEngine:
 
     def encode_ragged(self, texts: Sequence[str]) -> Ragged:
         """See `Engine`."""
-        raw = [text.encode("utf-8") for text in texts]
+        raw = Texts.of(texts).raw
         lengths = np.array([len(r) for r in raw], dtype=np.int64)
         return self._id_of_byte[np.frombuffer(b"".join(raw), dtype=np.uint8)], lengths
 
@@ -131,20 +135,20 @@ class RoutedEngine:
     """A fast engine for most texts, and another for those that the fast one may get wrong.
 
     Args:
-        fast: Takes every text that `is_doubtful` does not hold back.
+        fast: Takes every text that `doubtful` does not hold back.
         exact: Takes the others.
-        is_doubtful: Whether a text must not go to `fast`.
+        doubtful: The numbers of the texts that must not go to `fast`.
     """
 
-    def __init__(self, fast: Engine, exact: Engine, is_doubtful: Callable[[str], bool]) -> None:
+    def __init__(self, fast: Engine, exact: Engine, doubtful: Doubt) -> None:
         self.name = fast.name
         self._fast = fast
         self._exact = exact
-        self._is_doubtful = is_doubtful
+        self._doubtful = doubtful
 
     def encode_ragged(self, texts: Sequence[str]) -> Ragged:
         """See `Engine`."""
-        doubtful = [i for i, text in enumerate(texts) if self._is_doubtful(text)]
+        doubtful = self._doubtful(texts)
         if not doubtful:
             return self._fast.encode_ragged(texts)
         held_back = set(doubtful)

@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.tokenizer.engines import Engine, Ragged, RoutedEngine
+from fromscratch.tokenizer.engines import Doubt, Engine, Ragged, RoutedEngine
 from fromscratch.tokenizer.self_test import (
     code_points_that_differ,
     first_difference,
     nasty_texts,
 )
+from fromscratch.tokenizer.texts import Texts
 
 _COMPARED_FROM_THE_START = 1_000_000
 _COMPARED_ONE_IN = 1_000
@@ -87,7 +88,7 @@ class GigatokenEngine:
 
     def encode_unchecked(self, texts: Sequence[str]) -> Ragged:
         """Encodes without comparing; for the self-test."""
-        raw = [text.encode("utf-8") for text in texts]
+        raw = Texts.of(texts).raw
         backend, left = self._backends.take()
         layout = backend.encode_batch(raw, parallel=False).layout
         self._backends.give_back(backend, left - sum(map(len, raw)))
@@ -109,7 +110,7 @@ class GigatokenEngine:
             raise UserError(
                 f"{self.name} gave other ids than {self._exact.name} for the text that begins "
                 f"{text[:60]!r}; what it has encoded so far cannot be vouched for.",
-                fix="Start again without it (pip uninstall gigatoken), and please report the text.",
+                fix="Prepare again with --no-fast, and please report the text.",
             )
 
 
@@ -148,23 +149,39 @@ def gigatoken_engine(spec: dict[str, Any], exact: Engine) -> Engine | str:
     characters = code_points_that_differ(plain, exact)
     if len(characters) > _MOST_DIFFERENT_CHARACTERS or any(c.isascii() for c in characters):
         return f"{engine.name} takes {len(characters):,} characters for another kind"
-    is_doubtful = _search_for(characters)
-    difference = first_difference(RoutedEngine(plain, exact, is_doubtful), exact, nasty_texts())
+    doubtful = _search_for(characters)
+    difference = first_difference(RoutedEngine(plain, exact, doubtful), exact, nasty_texts())
     if difference is not None:
         return f"{engine.name} has other ids for {difference[:40]!r}"
-    return RoutedEngine(engine, exact, is_doubtful)
+    return RoutedEngine(engine, exact, doubtful)
 
 
-def _search_for(characters: list[str]) -> Callable[[str], bool]:
-    """Whether a text has one of the characters; ten times as fast as a regular expression."""
+def _search_for(characters: list[str]) -> Doubt:
+    """Which texts have one of the characters: a look at their UTF-8, at many times its reading.
+
+    The characters are rare, so few bytes are as high as the lowest byte that one begins with; only
+    there is a code point put together from its bytes.
+    """
     if not characters:
-        return lambda text: False
+        return lambda texts: []
     wanted = np.zeros(0x110000, dtype=np.bool_)
     wanted[[ord(c) for c in characters]] = True
+    lowest = min(c.encode("utf-8")[0] for c in characters)
+    assert lowest >= 0xC2, "not ASCII"
 
-    def has_one(text: str) -> bool:
-        if text.isascii():
+    def has_one(raw: bytes) -> bool:
+        if raw.isascii():
             return False
-        return bool(wanted[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)].any())
+        # Three bytes more, so that the last character too can be read as one of four.
+        b = np.frombuffer(raw + bytes(3), dtype=np.uint8)
+        starts = np.flatnonzero(b >= lowest)
+        first, second, third, fourth = (b[starts + i].astype(np.uint32) & 0x3F for i in range(4))
+        lead = b[starts]
+        points = (first & 0x1F) << 6 | second
+        three = (first & 0x0F) << 12 | second << 6 | third
+        points = np.where(lead >= 0xE0, three, points)
+        four = (first & 0x07) << 18 | second << 12 | third << 6 | fourth
+        points = np.where(lead >= 0xF0, four, points)
+        return bool(wanted[points].any())
 
-    return has_one
+    return lambda texts: [i for i, raw in enumerate(Texts.of(texts).raw) if has_one(raw)]

@@ -18,12 +18,12 @@ which 3 is not true is never made by the library, and is left out for tiktoken.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
+from fromscratch.tokenizer.engines import Doubt
 from fromscratch.tokenizer.names import PATTERNS
 
 # A run of blanks before something else: all but its last. tiktoken's matcher keeps a note of each
@@ -67,13 +67,13 @@ class TiktokenForm:
     Attributes:
         pattern: Where text is cut before merging.
         ranks: The id of each token's bytes, special tokens left out.
-        is_doubtful: Whether a text must go to the library: it has a token that is matched as text,
+        doubtful: Which texts must go to the library: it has a token that is matched as text,
             or characters that a normaliser may change.
     """
 
     pattern: str
     ranks: dict[bytes, int]
-    is_doubtful: Callable[[str], bool] | None
+    doubtful: Doubt | None
 
     @property
     def is_cut(self) -> bool:
@@ -109,7 +109,7 @@ def tiktoken_form(spec: dict[str, Any], bytes_of_id: list[bytes]) -> TiktokenFor
     return TiktokenForm(pattern, ranks, _doubt(as_text, normalizes=normalizer is not None))
 
 
-def _doubt(as_text: list[str], *, normalizes: bool) -> Callable[[str], bool] | None:
+def _doubt(as_text: list[str], *, normalizes: bool) -> Doubt | None:
     if not as_text and not normalizes:
         return None
 
@@ -117,7 +117,7 @@ def _doubt(as_text: list[str], *, normalizes: bool) -> Callable[[str], bool] | N
         # ASCII is its own normal form.
         return (normalizes and not text.isascii()) or any(token in text for token in as_text)
 
-    return is_doubtful
+    return lambda texts: [i for i, text in enumerate(texts) if is_doubtful(text)]
 
 
 def _pattern_of(pre_tokenizer: dict[str, Any] | None) -> str | None:

@@ -34,6 +34,7 @@ from fromscratch.foundation.files import (
 )
 from fromscratch.tokenizer.encoder import Encoder
 from fromscratch.tokenizer.engines import Ragged
+from fromscratch.tokenizer.texts import Texts
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -123,7 +124,7 @@ class Tokenizer:
         Raises:
             UserError: A character that a `chars` vocabulary does not have.
         """
-        return self._encoder.encode_ragged([encodable(text) for text in texts])
+        return self._encoder.encode_ragged(Texts.of(texts))
 
     def choose_engine(self, *, fast: bool = True) -> str:
         """Prepares for much text; to be called before the first of it is encoded.
@@ -170,6 +171,11 @@ class Tokenizer:
         rest = decoder.decode(b"", final=True)
         if rest:
             yield rest
+
+    @property
+    def keeps_every_byte(self) -> bool:
+        """Whether a text's ids stand for exactly its bytes: no normaliser changes it first."""
+        return self._spec.get("normalizer") is None
 
     @cached_property
     def bytes_per_id(self) -> npt.NDArray[np.int64]:
@@ -269,14 +275,3 @@ def _byte_level_bytes(token: str) -> bytes:
         return bytes(_BYTE_OF_CHARACTER[c] for c in token)
     except KeyError:  # some files spell out-of-vocabulary markers as they are
         return token.encode("utf-8")
-
-
-def encodable(text: str) -> str:
-    """The text with each lone surrogate, which UTF-8 cannot hold, replaced by U+FFFD."""
-    if text.isascii():
-        return text
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
