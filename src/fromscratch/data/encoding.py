@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import KEY_BYTES, Document, content_key
+from fromscratch.data.reading import LISTED
 from fromscratch.data.sources import Portion, Source, SourceReport
 from fromscratch.tokenizer.tokenizer import Tokenizer, encodable
 
@@ -144,8 +145,10 @@ class _BatchBeingRead:
             return
         self._gained.files += now.files - seen.files
         self._gained.n_skipped += now.n_skipped - seen.n_skipped
-        self._gained.skipped += now.skipped[len(seen.skipped) :]
-        self._gained.notes += now.notes[len(seen.notes) :]
+        # A batch can span any number of files that give no document.
+        gained = self._gained
+        gained.skipped += now.skipped[len(seen.skipped) :][: LISTED - len(gained.skipped)]
+        gained.notes += now.notes[len(seen.notes) :][: LISTED - len(gained.notes)]
         self.follow(now)
 
     def add(self, document: Document, end: Cursor) -> None:
@@ -176,17 +179,24 @@ def encode(
         ids, lengths = tokenizer.encode_ragged(texts)
         raw = [t.encode("utf-8") for t in texts]
     keys = b"".join(content_key(r, seed) for r in raw)
-    before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
-    ends = np.concatenate([[0], np.cumsum(lengths)])
     return Encoded(
         batch=replace(batch, documents=[]),
         ids=ids,
         lengths=lengths,
-        n_bytes=np.diff(before[ends]),
+        n_bytes=bytes_of_each(ids, lengths, tokenizer),
         text_bytes=sum(map(len, raw)),
         keys=np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
         bands=near_bands(texts) if near_bands else None,
     )
+
+
+def bytes_of_each(
+    ids: npt.NDArray[np.uint32], lengths: npt.NDArray[np.int64], tokenizer: Tokenizer
+) -> npt.NDArray[np.int64]:
+    """(n,) bytes of text that each document's ids stand for; `ids` are of all, end to end."""
+    before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
+    sizes: npt.NDArray[np.int64] = np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
+    return sizes
 
 
 def encode_in_order(

@@ -12,13 +12,11 @@ from typing import Any
 
 from fromscratch.data.documents import SPLITS, Split
 from fromscratch.data.encoding import Cursor
+from fromscratch.data.reading import LISTED
 from fromscratch.data.shards import Shard
 from fromscratch.data.sources import Documents, SourceReport
 from fromscratch.data.writer import OpenShard
 from fromscratch.foundation.files import DATA_JOURNAL, dump_json, read_json, write_atomically
-
-LISTED_SKIPS = 1_000
-"""So many skipped files are named; the rest is counted."""
 
 
 @dataclass
@@ -49,8 +47,8 @@ class SourceProgress:
         """Adds what a stretch of reading met."""
         self.files += report.files
         self.files_skipped += report.n_skipped
-        self.skipped += report.skipped[: LISTED_SKIPS - len(self.skipped)]
-        self.notes += report.notes[: LISTED_SKIPS - len(self.notes)]
+        self.skipped += report.skipped[: LISTED - len(self.skipped)]
+        self.notes += report.notes[: LISTED - len(self.notes)]
 
 
 @dataclass
