@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -77,7 +77,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / DATA_LOCK).unlink(missing_ok=True)
+        try:  # while it is locked, so that it cannot be somebody else's by now
+            (folder / DATA_LOCK).unlink(missing_ok=True)
+        except PermissionError:  # Windows removes no open file; nor could it somebody else's
+            lock.release()
+            with suppress(PermissionError):
+                (folder / DATA_LOCK).unlink(missing_ok=True)
         lock.release()
         if made and not any(folder.iterdir()):  # nothing came of it
             folder.rmdir()
