@@ -32,7 +32,7 @@ from fromscratch.data.read_file import kind_of, read_file
 from fromscratch.data.reading import Documents, Input, Reading, SourceReport
 from fromscratch.data.text_files import looks_empty_or_binary
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import sha256_of_file
+from fromscratch.foundation.files import fsync_folder, sha256_of_file, temporary_name
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -343,7 +343,7 @@ def spool(stream: BinaryIO, path: Path) -> Path:
         stream: Standard input, as bytes.
         path: Replaced if it exists; a half-written one is never seen under this name.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with open(temporary, "wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
@@ -353,6 +353,7 @@ def spool(stream: BinaryIO, path: Path) -> Path:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    fsync_folder(path.parent)
     return path
 
 
