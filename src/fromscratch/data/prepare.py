@@ -95,6 +95,7 @@ def prepare(
             "--out TOKENIZER, then --tokenizer TOKENIZER.",
         )
     check_folder(folder, overwrite=overwrite)
+    sources = [source.listed() for source in sources]
     # A data set on the hub that has changed meanwhile is gone on with as it was.
     origins = journal_origins(folder)
     if len(origins) == len(sources):
@@ -241,6 +242,7 @@ def default_val_fraction(
     """
     if any(source.hub is not None for source in sources):
         return least  # enough text, and it is far away
+    sources = [source.listed() for source in sources]
     made = _tokenizer_of_ids(sources, tokenizer)
 
     def texts() -> Iterator[str]:

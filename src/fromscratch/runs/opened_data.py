@@ -230,6 +230,7 @@ def _origin(source: SourceConfig) -> Source:
 
 def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, int], None]) -> Path:
     """The folder that holds sources as the recipe wants them prepared."""
+    origins = [origin.listed() for origin in origins]
     whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
     if len(origins) == 1:
         whence = [origins[0].spec, origins[0].stamp()]
