@@ -93,6 +93,22 @@ def test_a_file_that_is_shorter_than_the_journal_says_is_refused(tmp_path: Path)
         prepare(sources, folder, settings())
 
 
+def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"texts\xff")
+    try:
+        place.mkdir()
+    except OSError:
+        pytest.skip("this file system has names of characters, not of bytes")
+    sources = texts(place, 100)
+    prepare(sources, tmp_path / "clean", settings())
+    assert killed(sources, tmp_path / "data", settings(), 30)
+    with pytest.raises(UserError, match="interrupted") as caught:
+        load_manifest(tmp_path / "data")
+    assert str(place) in str(caught.value)
+    prepare(sources, tmp_path / "data", settings())
+    assert files(tmp_path / "data") == files(tmp_path / "clean")
+
+
 def test_many_files_without_text_are_counted_and_the_first_named(tmp_path: Path) -> None:
     """All of them come with one batch, since none fills one."""
     (tmp_path / "texts").mkdir()

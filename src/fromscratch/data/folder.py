@@ -6,6 +6,7 @@ makes the folder whole (a manifest) is written last and removed first, so that i
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +91,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def begin(folder: Path, command: list[str], tokenizer: Tokenizer, journal: Journal) -> None:
     """Removes what an earlier preparation left, and lays down what the new one goes on from."""
-    write_atomically(folder / DATA_INCOMPLETE, shlex.join(command) + "\n")
+    # File names are bytes on some systems, and not always UTF-8.
+    write_atomically(folder / DATA_INCOMPLETE, os.fsencode(shlex.join(command) + "\n"))
     remove_data(folder)
     tokenizer.save(folder)
     journal.save(folder)

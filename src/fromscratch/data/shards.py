@@ -155,7 +155,7 @@ def load_manifest(folder: Path) -> Manifest:
                 fix="Join all its parts: fromscratch data merge PART ... --out DATA",
             )
         if is_prepared(folder):
-            command = (folder / DATA_INCOMPLETE).read_text(encoding="utf-8").strip()
+            command = os.fsdecode((folder / DATA_INCOMPLETE).read_bytes()).strip()
             raise UserError(
                 f"Preparing {folder} was interrupted before it finished.",
                 fix=f"Run it again: {command}",

@@ -178,7 +178,11 @@ def _parts(sources: list[SourceConfig], folders: dict[str, Path]) -> list[Part]:
             )
         part = Part(source.name, folder, manifests[folder], only)
         if not part.total("tokens", "train"):
-            raise UserError(f'The source "{source.name}" has no training text ({folder}).')
+            raise UserError(
+                f'The source "{source.name}" has no training text ({folder}): all of it is held '
+                "out, or was left out as copies.",
+                fix="Give more of it, or leave the source out of the recipe.",
+            )
         parts.append(part)
     return parts
 
