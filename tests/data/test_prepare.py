@@ -21,7 +21,7 @@ from fromscratch.data.documents import SPLITS, split_of
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import Prepared, prepare
 from fromscratch.data.shards import Manifest, TokenStream, load_manifest
-from fromscratch.data.sources import Source, SourceReport
+from fromscratch.data.sources import Reading, Source, SourceReport
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import train_bpe
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -286,6 +286,13 @@ class TestRefusals:
             prepare([source], tmp_path / "data", options())
         assert "blank.txt: empty" in str(caught.value)
         assert not (tmp_path / "data").exists()
+
+    def test_shards_of_which_nothing_is_left_are_an_error(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "ids.npy", np.full(1_000, 60_000, dtype=np.uint16))
+        source = Source("ids", str(tmp_path / "ids.npy"), Reading(on_bad="skip"))
+        with pytest.raises(UserError, match="nothing to prepare"):
+            prepare([source], tmp_path / "data", options())
+        assert not list((tmp_path / "data").glob("*"))
 
     def test_skipped_files_are_counted_in_the_manifest(self, tmp_path: Path) -> None:
         source = write(tmp_path / "texts", many())

@@ -364,6 +364,11 @@ def _tokenizer_of_ids(sources: list[Source], spec: str) -> Tokenizer | None:
 
 
 def _check_split(manifest: Manifest, options: PrepareOptions) -> None:
+    if not manifest.shards:
+        raise UserError(
+            "There was nothing to prepare: every file or record was empty, or was left out.",
+            fix="Leave out --on-bad skip to see what is wrong with them.",
+        )
     if manifest.total("tokens", "train") == 0:
         raise UserError(
             "Every document fell into the validation split: there is nothing to train on.",
