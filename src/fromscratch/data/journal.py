@@ -26,7 +26,6 @@ class SourceProgress:
     Attributes:
         documents: Documents read, those that were left out as duplicates included.
         bytes: UTF-8 bytes of their text.
-        files: Files that gave a document.
         files_skipped: Files, or records, that gave none.
         duplicates: Documents left out.
         sha256: Chained over the documents' keys in order.
@@ -36,7 +35,6 @@ class SourceProgress:
 
     documents: int = 0
     bytes: int = 0
-    files: int = 0
     files_skipped: int = 0
     duplicates: int = 0
     sha256: str = ""
@@ -45,7 +43,6 @@ class SourceProgress:
 
     def take_over(self, report: SourceReport) -> None:
         """Adds what a stretch of reading met."""
-        self.files += report.files
         self.files_skipped += report.n_skipped
         self.skipped += report.skipped[: LISTED - len(self.skipped)]
         self.notes += report.notes[: LISTED - len(self.notes)]

@@ -106,7 +106,8 @@ def prepare(
     with alone_in(folder):
         journal = load_journal(folder, job)
         if journal is None:
-            _check_not_empty(sources)
+            # Of a part, the first file on the hub is nearly always another's, and may be gigabytes.
+            _check_not_empty([s for s in sources if part is None or s.hub is None])
             sources = as_documents(sources, [options.documents] * len(sources))
             # Nothing is written or removed before all that can be refused has been.
             tokenizer = _tokenizer_for(sources, options, progress)
