@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,8 +79,6 @@ def test_ctrl_c_while_merges_are_learned(place: Path, tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(8)
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    process.wait(20)
-    assert time.monotonic() - begun < 20
+    process.wait(60)  # else it would go on to its end, and succeed
     assert process.returncode != 0
     assert not (tmp_path / "made").exists()

@@ -259,7 +259,7 @@ def sparse_data(folder: Path, tokens: int) -> Path:
 @pytest.mark.skipif(sys.platform == "win32", reason="the platform does not tell peak memory")
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     peaks = {}
-    for tokens in (10_000_000, 60_000_000):
+    for tokens in (5_000_000, 30_000_000):
         folder = sparse_data(tmp_path / str(tokens), tokens)
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,33 @@ def test_the_bytes_of_one_process(tmp_path: Path, dedup: str) -> None:
     assert [s.files_skipped for s in clean.manifest.sources] == [1, 1]
 
 
+def test_a_merge_that_stopped_is_not_taken_for_a_preparation(tmp_path: Path) -> None:
+    sources = texts(tmp_path / "texts", 60)
+    folders = make_parts(tmp_path, sources, 2, settings())
+    os.truncate(folders[1] / "keys.bin", 0)
+    with pytest.raises(UserError, match="cut off"):
+        merge(folders, tmp_path / "data")
+    with pytest.raises(UserError, match=r"interrupted before it finished\.(.|\n)*data merge"):
+        load_manifest(tmp_path / "data")
+    prepare(sources, tmp_path / "data", settings())  # into the same folder, with the same settings
+    prepare(sources, tmp_path / "clean", settings())
+    assert files(tmp_path / "data") == files(tmp_path / "clean")
+
+
+def test_documents_of_any_length(tmp_path: Path) -> None:
+    """Books, and none: more tokens than a batch in one document, thousands of documents in one."""
+    draw = random.Random(1)
+    lengths = [1, 3_000_000, 1, 700_000, 700_000, *draw.choices(range(1, 40), k=3_000), 1_048_576]
+    with open(tmp_path / "texts.jsonl", "w") as file:
+        for i, n in enumerate(lengths):
+            file.write(json.dumps({"text": f"{i} " + "ab " * (n // 3)}) + "\n")
+    sources = [Source("s", str(tmp_path / "texts.jsonl")), *texts(tmp_path / "texts", 9)]
+    options = settings(shard_tokens=500_000, val_fraction=0.3)
+    prepare(sources, tmp_path / "clean", options)
+    merge(make_parts(tmp_path, sources, 2, options), tmp_path / "merged")
+    assert files(tmp_path / "merged") == files(tmp_path / "clean")
+
+
 def test_more_parts_than_files(tmp_path: Path) -> None:
     sources = texts(tmp_path / "texts", 3)
     options = settings(val_fraction=0.4)
@@ -98,6 +128,41 @@ class TestRefusals:
         with pytest.raises(UserError, match="not a part"):
             merge([tmp_path / "whole"], tmp_path / "merged")
         assert not (tmp_path / "merged").exists()
+
+    def test_a_part_is_not_replaced_by_the_whole(
+        self, tmp_path: Path, sources: list[Source]
+    ) -> None:
+        folders = make_parts(tmp_path, sources, 2, settings())
+        before = files(folders[0])
+        with pytest.raises(UserError, match="one of the parts"):
+            merge(folders, folders[0].parent / "x" / ".." / folders[0].name, overwrite=True)
+        assert files(folders[0]) == before
+
+    def test_damaged_parts(self, tmp_path: Path, sources: list[Source]) -> None:
+        folders = make_parts(tmp_path, sources, 2, settings())
+        keys = folders[1] / "keys.bin"
+        content = keys.read_bytes()
+        keys.write_bytes(content[:-1])
+        with pytest.raises(UserError, match=r"keys\.bin is cut off"):
+            merge(folders, tmp_path / "merged")
+        keys.write_bytes(content)
+        merge(folders, tmp_path / "merged")  # what the first attempt left is no hindrance
+        prepare(sources, tmp_path / "clean", settings())
+        assert files(tmp_path / "merged") == files(tmp_path / "clean")
+
+    def test_parts_made_with_different_tokenizers_of_one_name(
+        self, tmp_path: Path, sources: list[Source]
+    ) -> None:
+        folders = []
+        for i, words in enumerate(["some words to learn", "other text entirely"]):
+            made = train_bpe([words] * 20, vocab_size=270)
+            (tmp_path / "bpe").mkdir(exist_ok=True)
+            made.save(tmp_path / "bpe")
+            folders.append(tmp_path / f"part-{i}")
+            options = settings(tokenizer=str(tmp_path / "bpe"))
+            prepare(sources, folders[i], options, part=Part(i, 2))
+        with pytest.raises(UserError, match="different tokenizers"):
+            merge(folders, tmp_path / "merged")
 
     def test_every_part_must_have_the_same_tokenizer(
         self, tmp_path: Path, sources: list[Source]

@@ -139,17 +139,18 @@ class ExactShares:
             self.pieces += [(begin, start, now, now), (start, end, now, shares(stage.weights))]
             begin, now = end, shares(stage.weights)
         self.pieces.append((begin, Fraction(10**9), now, now))
+        self.before = [[Fraction(0)] * len(now)]  # of each piece
+        for begin, end, first, last in self.pieces:
+            whole = [(end - begin) * (a + b) / 2 for a, b in zip(first, last, strict=True)]
+            self.before.append([a + b for a, b in zip(self.before[-1], whole, strict=True)])
 
     def wanted(self, n: int) -> list[Fraction]:
-        totals = [Fraction(0)] * len(self.pieces[0][2])
-        for begin, end, first, last in self.pieces:
-            until = min(Fraction(n), end)
-            if until > begin:
-                part = (until - begin) / (end - begin)
-                for i, (a, b) in enumerate(zip(first, last, strict=True)):
-                    at_until = a + part * (b - a)
-                    totals[i] += (until - begin) * (a + at_until) / 2  # a trapezium
-        return totals
+        number = next(i for i, (_, end, _, _) in enumerate(self.pieces) if end >= n)
+        begin, end, first, last = self.pieces[number]
+        part = (n - begin) / (end - begin)
+        shares = zip(self.before[number], first, last, strict=True)
+        # A trapezium, from `begin` to n.
+        return [before + (n - begin) * (2 * a + part * (b - a)) / 2 for before, a, b in shares]
 
 
 @given(mixture=mixtures())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -20,7 +21,7 @@ from fromscratch.data.documents import SPLITS, split_of
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import Prepared, prepare
 from fromscratch.data.shards import Manifest, TokenStream, load_manifest
-from fromscratch.data.sources import Source, SourceReport
+from fromscratch.data.sources import Reading, Source, SourceReport
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import train_bpe
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -125,6 +126,21 @@ class TestWhatIsWritten:
         for split in SPLITS:
             for document in documents(made.folder, split):
                 assert split_of(document.decode(), val_fraction=0.2, seed=9) == split
+
+    def test_the_split_of_half_characters_is_that_of_what_is_encoded(self, tmp_path: Path) -> None:
+        # A tokenizer is trained on what `split_of` says is not held out: it must say the same.
+        texts = [f"text {i} \ud83d half, and \ud83d\ude00 in two halves" for i in range(200)]
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / "texts.jsonl").write_text(lines)
+        source = Source("s", str(tmp_path / "texts.jsonl"))
+        made = prepare([source], tmp_path / "data", options(seed=9))
+        sides = [split_of(text, val_fraction=0.2, seed=9) for text in texts]
+        for split in SPLITS:
+            assert made.manifest.total("documents", split) == sides.count(split)
+            wanted = [t for t, side in zip(texts, sides, strict=True) if side == split]
+            # Only the number in each text differs.
+            found = [d.decode().split()[1] for d in documents(made.folder, split)]
+            assert found == [t.split()[1] for t in wanted]
 
     def test_sources_keep_their_own_shards(self, tmp_path: Path) -> None:
         one = write(tmp_path / "one", many(40))
@@ -270,6 +286,13 @@ class TestRefusals:
             prepare([source], tmp_path / "data", options())
         assert "blank.txt: empty" in str(caught.value)
         assert not (tmp_path / "data").exists()
+
+    def test_shards_of_which_nothing_is_left_are_an_error(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "ids.npy", np.full(1_000, 60_000, dtype=np.uint16))
+        source = Source("ids", str(tmp_path / "ids.npy"), Reading(on_bad="skip"))
+        with pytest.raises(UserError, match="nothing to prepare"):
+            prepare([source], tmp_path / "data", options())
+        assert not list((tmp_path / "data").glob("*"))
 
     def test_skipped_files_are_counted_in_the_manifest(self, tmp_path: Path) -> None:
         source = write(tmp_path / "texts", many())

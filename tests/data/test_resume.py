@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from fromscratch.data.encoding import Cursor, read_batches
 from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import load_manifest
+from fromscratch.data.sources import Source
 from fromscratch.foundation.errors import UserError
+from fromscratch.tokenizer.build import make_tokenizer
 from tests.data.preparing import complete_shards, files, killed, settings, texts
 
 
@@ -71,6 +74,54 @@ def test_what_lies_beyond_the_journal_is_cut_off(tmp_path: Path) -> None:
                     file.write(b"\xab" * 777)
         prepare(sources, folder, settings())
         assert files(folder) == files(tmp_path / "clean")
+
+
+def test_a_file_that_is_shorter_than_the_journal_says_is_refused(tmp_path: Path) -> None:
+    """Cutting it to the right length would fill it up with zeros, which are ids."""
+    sources = texts(tmp_path / "texts", 300)
+    folder = tmp_path / "data"
+    assert killed(sources, folder, settings(), 60)
+    state = json.loads((folder / "progress.json").read_text())["open"]["train"]
+    assert state["documents"]
+    shard = folder / f"train-{state['index']:05}.npy"
+    with open(shard, "rb+") as file:
+        file.truncate(200)
+    with pytest.raises(UserError, match=r"train-.*200 bytes, fewer than the"):
+        prepare(sources, folder, settings())
+    shard.unlink()
+    with pytest.raises(UserError, match=r"train-.*0 bytes, fewer than the"):
+        prepare(sources, folder, settings())
+
+
+def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"texts\xff")
+    try:
+        place.mkdir()
+    except OSError:
+        pytest.skip("this file system has names of characters, not of bytes")
+    sources = texts(place, 100)
+    prepare(sources, tmp_path / "clean", settings())
+    assert killed(sources, tmp_path / "data", settings(), 30)
+    with pytest.raises(UserError, match="interrupted") as caught:
+        load_manifest(tmp_path / "data")
+    assert str(place) in str(caught.value)
+    prepare(sources, tmp_path / "data", settings())
+    assert files(tmp_path / "data") == files(tmp_path / "clean")
+
+
+def test_many_files_without_text_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    """All of them come with one batch, since none fills one."""
+    (tmp_path / "texts").mkdir()
+    for i in range(1_500):
+        (tmp_path / "texts" / f"{i:04}.txt").touch()
+    (tmp_path / "texts" / "z.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    source = Source("s", str(tmp_path / "texts"))
+    work = [(0, portion) for portion in source.portions()]
+    batches = list(read_batches([source], work, make_tokenizer("bytes"), Cursor()))
+    assert [len(batch.documents) for batch in batches] == [2]
+    report = batches[0].report
+    assert (report.n_skipped, len(report.skipped)) == (1_500, 1_000)
+    assert [Path(place).name for place, _ in report.skipped[:2]] == ["0000.txt", "0001.txt"]
 
 
 def test_other_text_or_settings_start_over(tmp_path: Path) -> None:

@@ -54,6 +54,18 @@ def test_ids_beyond_16_bits(stream_of: StreamMaker) -> None:
     assert stream_of([ids], dtype=np.uint32).read(0, 4).tolist() == ids
 
 
+def test_a_stream_of_many_shards_keeps_few_files_open(stream_of: StreamMaker) -> None:
+    """A mixture has a stream for each source; a process may have 1,024 files open, or 256."""
+    listing = Path("/proc/self/fd")
+    if not listing.is_dir():
+        pytest.skip("open files cannot be counted on this system")
+    stream = stream_of([[i, i] for i in range(300)])
+    before = len(list(listing.iterdir()))
+    for _ in range(2):
+        assert stream.read(0, 600).tolist() == [i for i in range(300) for _ in "ab"]
+    assert len(list(listing.iterdir())) - before <= 100
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("shards")

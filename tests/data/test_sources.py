@@ -200,6 +200,18 @@ class TestFiles:
         (tmp_path / "b.txt").write_text("more")
         assert source.stamp() not in (first, second)
 
+    def test_a_listed_source_has_the_files_it_was_found_with(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("text")
+        source = Source("s", str(tmp_path))
+        listed = source.listed()
+        stamp, portions = listed.stamp(), listed.portions()
+        assert (stamp, portions) == (source.stamp(), source.portions())
+        (tmp_path / "b.txt").write_text("more")
+        assert (listed.stamp(), listed.portions()) == (stamp, portions)
+        assert len(source.portions()) == 2
+        (tmp_path / "a.txt").write_text("changed")  # which it does see
+        assert listed.stamp() != stamp
+
 
 class TestNames:
     def test_a_source_is_named_after_its_file_or_as_it_is_told(self, tmp_path: Path) -> None:

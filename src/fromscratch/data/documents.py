@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fromscratch.tokenizer.texts import encodable
+
 Split = Literal["train", "val"]
 KEY_BYTES = 16
 _WANTED_HELD_OUT = 10
@@ -45,7 +47,7 @@ def split_of(text: str, *, val_fraction: float, seed: int) -> Split:
         val_fraction: Expected share of documents held out.
         seed: Chooses among splits (modulo 2**64); part of the manifest.
     """
-    key = np.frombuffer(content_key(text.encode("utf-8", "replace"), seed), dtype=np.uint8)
+    key = np.frombuffer(_key_of_text(text, seed), dtype=np.uint8)
     return "val" if held_out(key[None], val_fraction)[0] else "train"
 
 
@@ -58,6 +60,11 @@ def content_key(text: bytes, seed: int) -> bytes:
     digest = hashlib.sha256(salt)
     digest.update(text)
     return digest.digest()[:KEY_BYTES]
+
+
+def _key_of_text(text: str, seed: int) -> bytes:
+    """The key that a text gets once it is prepared: of what is encoded, not of what was read."""
+    return content_key(encodable(text).encode("utf-8"), seed)
 
 
 def held_out(keys: npt.NDArray[np.uint8], val_fraction: float) -> npt.NDArray[np.bool_]:
@@ -78,7 +85,7 @@ def fitting_val_fraction(texts: Iterable[str], *, least: float, seed: int) -> fl
         `least`, or as much more as it takes to hold out some ten documents of a small corpus, a
         third of a very small one; None when there are not two different texts to part.
     """
-    keys = {content_key(text.encode("utf-8", "replace"), seed) for text in texts}
+    keys = {_key_of_text(text, seed) for text in texts}
     draws = sorted(int.from_bytes(key[:8], "big") / 2**64 for key in keys)
     wanted = min(_WANTED_HELD_OUT, len(draws) // 3 or 1)
     if len(draws) < 2:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import KEY_BYTES, Document, Split, content_key, held_out
+from fromscratch.data.reading import LISTED
 from fromscratch.data.shards import stored_as
 from fromscratch.data.sides import Side, side_of
 from fromscratch.data.sources import Portion, Source, SourceReport
@@ -143,8 +145,10 @@ class _BatchBeingRead:
             return
         self._gained.files += now.files - seen.files
         self._gained.n_skipped += now.n_skipped - seen.n_skipped
-        self._gained.skipped += now.skipped[len(seen.skipped) :]
-        self._gained.notes += now.notes[len(seen.notes) :]
+        # A batch can span any number of files that give no document.
+        gained = self._gained
+        gained.skipped += now.skipped[len(seen.skipped) :][: LISTED - len(gained.skipped)]
+        gained.notes += now.notes[len(seen.notes) :][: LISTED - len(gained.notes)]
         self.follow(now)
 
     def add(self, document: Document, end: Cursor) -> None:
@@ -182,8 +186,7 @@ def encode(
     n_bytes = np.array([len(r) for r in raw], dtype=np.int64)
     text_bytes = int(n_bytes.sum())
     if not tokenizer.keeps_every_byte:
-        before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
-        n_bytes = np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
+        n_bytes = bytes_of_each(ids, lengths, tokenizer)
     joined = b"".join(content_key(r, seed) for r in raw)
     keys = np.frombuffer(joined, dtype=np.uint8).reshape(-1, KEY_BYTES)
     in_val = held_out(keys, val_fraction)
@@ -205,6 +208,15 @@ def encode(
         keys=keys,
         bands=near_bands(texts) if near_bands else None,
     )
+
+
+def bytes_of_each(
+    ids: npt.NDArray[np.integer[Any]], lengths: npt.NDArray[np.int64], tokenizer: Tokenizer
+) -> npt.NDArray[np.int64]:
+    """(n,) bytes of text that each document's ids stand for; `ids` are of all, end to end."""
+    before = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[ids])])
+    sizes: npt.NDArray[np.int64] = np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
+    return sizes
 
 
 def encode_in_order(

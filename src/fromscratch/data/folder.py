@@ -6,9 +6,10 @@ makes the folder whole (a manifest) is written last and removed first, so that i
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -77,7 +78,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / DATA_LOCK).unlink(missing_ok=True)
+        try:  # while it is locked, so that it cannot be somebody else's by now
+            (folder / DATA_LOCK).unlink(missing_ok=True)
+        except PermissionError:  # Windows removes no open file; nor could it somebody else's
+            lock.release()
+            with suppress(PermissionError):
+                (folder / DATA_LOCK).unlink(missing_ok=True)
         lock.release()
         if made and not any(folder.iterdir()):  # nothing came of it
             folder.rmdir()
@@ -85,7 +91,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def begin(folder: Path, command: list[str], tokenizer: Tokenizer, journal: Journal) -> None:
     """Removes what an earlier preparation left, and lays down what the new one goes on from."""
-    write_atomically(folder / DATA_INCOMPLETE, shlex.join(command) + "\n")
+    # File names are bytes on some systems, and not always UTF-8.
+    write_atomically(folder / DATA_INCOMPLETE, os.fsencode(shlex.join(command) + "\n"))
     remove_data(folder)
     tokenizer.save(folder)
     journal.save(folder)

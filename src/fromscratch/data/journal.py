@@ -12,13 +12,11 @@ from typing import Any
 
 from fromscratch.data.documents import SPLITS, Split
 from fromscratch.data.encoding import Cursor
+from fromscratch.data.reading import LISTED
 from fromscratch.data.shards import Shard
 from fromscratch.data.sources import Documents, SourceReport
 from fromscratch.data.writer import OpenShard
 from fromscratch.foundation.files import DATA_JOURNAL, dump_json, read_json, write_atomically
-
-LISTED_SKIPS = 1_000
-"""So many skipped files are named; the rest is counted."""
 
 
 @dataclass
@@ -28,7 +26,6 @@ class SourceProgress:
     Attributes:
         documents: Documents read, those that were left out as duplicates included.
         bytes: UTF-8 bytes of their text.
-        files: Files that gave a document.
         files_skipped: Files, or records, that gave none.
         duplicates: Documents left out.
         sha256: Chained over the documents' keys in order.
@@ -38,7 +35,6 @@ class SourceProgress:
 
     documents: int = 0
     bytes: int = 0
-    files: int = 0
     files_skipped: int = 0
     duplicates: int = 0
     sha256: str = ""
@@ -47,10 +43,9 @@ class SourceProgress:
 
     def take_over(self, report: SourceReport) -> None:
         """Adds what a stretch of reading met."""
-        self.files += report.files
         self.files_skipped += report.n_skipped
-        self.skipped += report.skipped[: LISTED_SKIPS - len(self.skipped)]
-        self.notes += report.notes[: LISTED_SKIPS - len(self.notes)]
+        self.skipped += report.skipped[: LISTED - len(self.skipped)]
+        self.notes += report.notes[: LISTED - len(self.notes)]
 
 
 @dataclass

@@ -27,7 +27,8 @@ from typing import BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-U64 = npt.NDArray[np.uint64]
+from fromscratch.data.splitmix import U64
+
 Flags = npt.NDArray[np.bool_]
 Slots = npt.NDArray[np.int64]
 

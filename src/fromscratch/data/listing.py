@@ -28,7 +28,7 @@ def matching_files(spec: str) -> tuple[list[Path], bool]:
     if path.is_file():
         return [path], True
     if path.is_dir():
-        return sorted(_files_below(path), key=lambda p: p.relative_to(path).as_posix()), False
+        return sorted(_files_below(path), key=Path.as_posix), False
     files = _files_of_glob(str(path)) if glob.has_magic(spec) else []
     if files:
         return files, False
@@ -67,4 +67,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = [f for f in folders if not f.startswith(".")]
-        yield from (here / f for f in files if not f.startswith(".") and (here / f).is_file())
+        for file in files:
+            if not file.startswith(".") and (path := here / file).is_file():
+                yield path

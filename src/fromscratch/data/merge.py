@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
-from fromscratch.data.encoding import Batch, Cursor, Encoded
+from fromscratch.data.encoding import Batch, Cursor, Encoded, bytes_of_each
 from fromscratch.data.folder import alone_in, begin, check_folder
 from fromscratch.data.journal import Journal, SourceProgress
 from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.output import Output
 from fromscratch.data.prepare import Prepared, Progress, complete
+from fromscratch.data.prepared_text import document_offsets
 from fromscratch.data.shards import Manifest, Shard, TokenStream, load_part, stored_as
 from fromscratch.data.sides import Side
 from fromscratch.data.sources import SourceReport
@@ -31,6 +32,7 @@ from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 _BATCH_DOCUMENTS = 1024
+_BATCH_TOKENS = 1 << 20
 
 
 def merge(
@@ -49,8 +51,11 @@ def merge(
         progress: Called with a stage's name and the number of documents done in it.
 
     Raises:
-        UserError: A part is missing, unfinished, given twice, or of another preparation.
+        UserError: A part is missing, unfinished, damaged, given twice, or of another preparation;
+            or `folder` is one of them.
     """
+    if folder.resolve() in [part.resolve() for part in folders]:  # replacing would destroy it
+        raise UserError(f"{folder} is one of the parts.", fix="Choose another --out.")
     check_folder(folder, overwrite=overwrite)
     parts = _in_order([_Part(f, *load_part(f)) for f in folders])
     first = parts[0]
@@ -58,7 +63,8 @@ def merge(
     summaries = first.manifest.sources
     names = [summary.name for summary in summaries]
     tokenizer = load_tokenizer(first.folder)
-    journal = Journal(first.facts["job"], [], [SourceProgress() for _ in names])
+    # Not the name of the whole preparation: `prepare` must not take this for its own beginning.
+    journal = Journal(f"merge {first.facts['job']}", [], [SourceProgress() for _ in names])
     journal.origins = [summary.spec for summary in summaries]
     command = ["fromscratch", "data", "merge", *map(str, folders), "--out", str(folder)]
     with alone_in(folder):
@@ -96,20 +102,26 @@ class _Part:
     def documents(
         self, number: int, tokenizer: Tokenizer, options: PrepareOptions
     ) -> Iterator[Encoded]:
-        """The documents of source `number` in this part, in order."""
+        """The documents of source `number` in this part, in order, in batches of bounded size."""
         before = sum(s.documents for s in self.manifest.sources[:number])
         left = self.manifest.sources[number].documents
         streams = {split: _Documents(self, split, number) for split in SPLITS}
         while left:
             n = min(left, _BATCH_DOCUMENTS)
             keys = self._rows(DATA_PART_KEYS, np.uint8, KEY_BYTES, before, n)
+            in_val = held_out(keys, options.val_fraction)
+            lengths = np.empty(n, dtype=np.int64)
+            lengths[~in_val] = streams["train"].lengths(n - int(in_val.sum()))
+            lengths[in_val] = streams["val"].lengths(int(in_val.sum()))
+            # A thousand books would be gigabytes.
+            n = max(1, int(np.searchsorted(np.cumsum(lengths), _BATCH_TOKENS, side="right")))
+            keys, in_val, lengths = keys[:n], in_val[:n], lengths[:n]
             bands = None
             if options.dedup == "near":
                 bands = self._rows(DATA_PART_BANDS, "<u8", N_BANDS, before, n).astype(np.uint64)
-            in_val = held_out(keys, options.val_fraction)
             sides: dict[Split, Side] = {
-                "train": streams["train"].take(~in_val, tokenizer),
-                "val": streams["val"].take(in_val, tokenizer),
+                "train": streams["train"].take(~in_val, lengths, tokenizer),
+                "val": streams["val"].take(in_val, lengths, tokenizer),
             }
             yield Encoded(Batch(number, [], Cursor()), sides, 0, keys, bands)
             before, left = before + n, left - n
@@ -124,10 +136,14 @@ class _Part:
     def _rows(
         self, name: str, dtype: npt.DTypeLike, width: int, first: int, n: int
     ) -> npt.NDArray[Any]:
-        itemsize = np.dtype(dtype).itemsize
-        values = np.fromfile(
-            self.folder / name, dtype, count=n * width, offset=first * width * itemsize
-        )
+        path, itemsize = self.folder / name, np.dtype(dtype).itemsize
+        size = path.stat().st_size if path.is_file() else 0
+        if size < (first + n) * width * itemsize:
+            raise UserError(
+                f"{path} is cut off: it has {size:,} bytes.",
+                fix="Copy the part again, or prepare it again.",
+            )
+        values = np.fromfile(path, dtype, count=n * width, offset=first * width * itemsize)
         return values.reshape(n, width)
 
 
@@ -140,27 +156,44 @@ class _Documents:
         self._stream = TokenStream(part.folder, self._shards)
         self._shard = self._document = self._token = 0
 
-    def take(self, chosen: npt.NDArray[np.bool_], tokenizer: Tokenizer) -> Side:
-        """The next documents: as many as are chosen of a batch."""
-        n = int(chosen.sum())
-        lengths = [np.zeros(0, dtype=np.int64)]
+    def lengths(self, n: int) -> npt.NDArray[np.int64]:
+        """(n,) tokens of each of the next `n` documents, end-of-text included; takes nothing."""
+        found = [np.zeros(0, np.int64)]
+        shard, document = self._shard, self._document
         while n:
-            shard = self._shards[self._shard]
-            offsets = np.load(self._folder / shard.documents_file, mmap_mode="r")
-            some = np.diff(offsets[self._document : self._document + n + 1])
-            lengths.append(some)
-            n -= len(some)
-            self._document += len(some)
-            if self._document == shard.documents:
-                self._shard, self._document = self._shard + 1, 0
-        each = np.concatenate(lengths)
-        tokens = self._stream.read(self._token, int(each.sum())) if each.size else each
+            offsets = document_offsets(self._folder, self._shards[shard])
+            found.append(np.diff(offsets[document : document + n + 1]))
+            n -= len(found[-1])
+            shard, document = shard + 1, 0
+        return np.concatenate(found)
+
+    def take(
+        self,
+        chosen: npt.NDArray[np.bool_],
+        all_lengths: npt.NDArray[np.int64],
+        tokenizer: Tokenizer,
+    ) -> Side:
+        """The next documents: those that are chosen of a batch.
+
+        Args:
+            chosen: (batch,) which.
+            all_lengths: (batch,) tokens of each document of the batch.
+            tokenizer: That made the tokens.
+        """
+        lengths = all_lengths[chosen]
+        tokens = np.zeros(0, dtype=np.int64)
+        if len(lengths):
+            tokens = self._stream.read(self._token, int(lengths.sum()))
         self._token += len(tokens)
+        self._document += len(lengths)
+        while self._shard < len(self._shards):
+            if self._document < self._shards[self._shard].documents:
+                break
+            self._document -= self._shards[self._shard].documents
+            self._shard += 1
         # End-of-text stands for no bytes, so it may be counted with its document.
-        n_bytes = np.concatenate([[0], np.cumsum(tokenizer.bytes_per_id[tokens])])
-        ends = np.concatenate([[0], np.cumsum(each)])
-        stored = tokens.astype(stored_as(tokenizer.vocab_size))
-        return Side(chosen, stored, each, np.diff(n_bytes[ends]))
+        n_bytes = bytes_of_each(tokens, lengths, tokenizer)
+        return Side(chosen, tokens.astype(stored_as(tokenizer.vocab_size)), lengths, n_bytes)
 
 
 def _in_order(parts: list[_Part]) -> list[_Part]:
@@ -172,6 +205,11 @@ def _in_order(parts: list[_Part]) -> list[_Part]:
                 f"{part.folder} and {first.folder} are parts of different preparations: their "
                 "sources, settings or number of parts differ.",
                 fix="Prepare all parts with the same command but for --part and --out.",
+            )
+        if part.manifest.tokenizer_fingerprint != first.manifest.tokenizer_fingerprint:
+            raise UserError(
+                f"{part.folder} and {first.folder} were made with different tokenizers.",
+                fix="Give every part the same tokenizer.json, and prepare those again that differ.",
             )
     ordered = sorted(parts, key=lambda p: p.index)
     indices = [p.index for p in ordered]

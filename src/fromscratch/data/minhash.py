@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fromscratch.data.splitmix import GOLDEN, U64, mix
 from fromscratch.foundation.errors import UserError
 
 N_BANDS = 14
@@ -31,17 +32,10 @@ ROWS_PER_BAND = 8
 SIGNATURE = N_BANDS * ROWS_PER_BAND
 SHINGLE_WORDS = 5
 
-U64 = npt.NDArray[np.uint64]
-
 # Text is worked on in blocks of this many bytes: small enough for a core's cache, and all the
 # memory that a text of any length takes.
 _BLOCK = 1 << 17
 _SEED = 1
-# Odd numbers without structure: the golden ratio's fraction, and those of the mixer of Steele, Lea
-# and Flood 2014 (SplitMix64).
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def near_bands(texts: Sequence[str]) -> U64:
@@ -91,17 +85,10 @@ def bands_of(minima: npt.NDArray[np.uint32], comparable: npt.NDArray[np.bool_]) 
     rows = minima.reshape(-1, N_BANDS, ROWS_PER_BAND).astype(np.uint64)
     keys = np.broadcast_to(_spread(N_BANDS), rows.shape[:2]).copy()
     for row in range(ROWS_PER_BAND):
-        keys = mix((keys ^ rows[:, :, row]) * np.uint64(_GOLDEN))
+        keys = mix((keys ^ rows[:, :, row]) * np.uint64(GOLDEN))
     keys[keys == 0] = 1
     keys[~comparable] = 0
     return keys
-
-
-def mix(values: U64) -> U64:
-    """SplitMix64's finaliser: a permutation of the 64-bit numbers that leaves 0 where it is."""
-    values = (values ^ (values >> np.uint64(30))) * _MIX_1
-    values = (values ^ (values >> np.uint64(27))) * _MIX_2
-    return values ^ (values >> np.uint64(31))
 
 
 def _digests(shingles: U64, rows: U64) -> list[list[int]]:
@@ -210,7 +197,7 @@ def _shingles(words: U64, offsets: npt.NDArray[np.int64]) -> tuple[U64, U64]:
     runs = max(0, len(words) - SHINGLE_WORDS + 1)
     hashes = words[:runs].copy()
     for step in range(1, SHINGLE_WORDS):
-        hashes *= np.uint64(_GOLDEN)
+        hashes *= np.uint64(GOLDEN)
         hashes += words[step : step + runs]
     counts = np.maximum(np.diff(offsets) - (SHINGLE_WORDS - 1), 0)
     rows = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
@@ -224,7 +211,7 @@ def _tables() -> tuple[U64, U64, U64]:
     """A number for each byte, the same for "a" and "A"; powers of an odd number; their inverses."""
     value = _spread(256)
     value[ord("A") : ord("Z") + 1] = value[ord("a") : ord("z") + 1]
-    base = 2 * _GOLDEN + 1
+    base = 2 * GOLDEN + 1
     power, inverse = (
         np.cumprod(np.full(_BLOCK, number % 2**64, dtype=np.uint64), dtype=np.uint64)
         for number in (base, pow(base, -1, 2**64))
@@ -234,4 +221,4 @@ def _tables() -> tuple[U64, U64, U64]:
 
 def _spread(n: int) -> U64:
     """`n` numbers without structure, the same everywhere: SplitMix64's first ones."""
-    return mix(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
+    return mix(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(GOLDEN))

@@ -21,7 +21,7 @@ from fromscratch.data.journal import Journal, SourceProgress
 from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.shards import Shard, stored_as
-from fromscratch.data.writer import ShardWriter
+from fromscratch.data.writer import ShardWriter, opened_at
 from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS, DATA_SEEN
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
@@ -169,8 +169,7 @@ class _Appended:
     """A file that is only appended to; what a crash left behind the committed end is cut off."""
 
     def __init__(self, path: Path, committed: int) -> None:
-        self._file = open(path, "ab")  # noqa: SIM115
-        self._file.truncate(committed)
+        self._file = opened_at(path, committed)
 
     def write(self, content: bytes) -> None:
         self._file.write(content)

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from fromscratch.data.splitmix import mix
 from fromscratch.foundation.seeds import derive_seed
 
 _ROUNDS = 6
@@ -59,7 +60,7 @@ class Permutation:
         mask = np.uint64((1 << self._half_bits) - 1)
         left, right = values >> half, values & mask
         for key in self._keys:
-            left, right = right, left ^ (_mix(right + key) & mask)
+            left, right = right, left ^ (mix(right + key) & mask)
         return (left << half) | right
 
 
@@ -94,11 +95,3 @@ class StretchedPermutation:
             end = min(begin + _STRETCH, self.permutation.size)
             self._stretches[number] = self.permutation(np.arange(begin, end))
         return self._stretches[number]
-
-
-def _mix(x: Indices) -> Indices:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014); arithmetic modulo 2**64."""
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -95,6 +95,7 @@ def prepare(
             "--out TOKENIZER, then --tokenizer TOKENIZER.",
         )
     check_folder(folder, overwrite=overwrite)
+    sources = [source.listed() for source in sources]
     # A data set on the hub that has changed meanwhile is gone on with as it was.
     origins = journal_origins(folder)
     if len(origins) == len(sources):
@@ -105,7 +106,8 @@ def prepare(
     with alone_in(folder):
         journal = load_journal(folder, job)
         if journal is None:
-            _check_not_empty(sources)
+            # Of a part, the first file on the hub is nearly always another's, and may be gigabytes.
+            _check_not_empty([s for s in sources if part is None or s.hub is None])
             sources = as_documents(sources, [options.documents] * len(sources))
             # Nothing is written or removed before all that can be refused has been.
             tokenizer = _tokenizer_for(sources, options, progress)
@@ -247,6 +249,7 @@ def default_val_fraction(
     """
     if any(source.hub is not None for source in sources):
         return least  # enough text, and it is far away
+    sources = [source.listed() for source in sources]
     made = _tokenizer_of_ids(sources, tokenizer)
 
     def texts() -> Iterator[str]:
@@ -368,6 +371,11 @@ def _tokenizer_of_ids(sources: list[Source], spec: str) -> Tokenizer | None:
 
 
 def _check_split(manifest: Manifest, options: PrepareOptions) -> None:
+    if not manifest.shards:
+        raise UserError(
+            "There was nothing to prepare: every file or record was empty, or was left out.",
+            fix="Leave out --on-bad skip to see what is wrong with them.",
+        )
     if manifest.total("tokens", "train") == 0:
         raise UserError(
             "Every document fell into the validation split: there is nothing to train on.",

@@ -30,7 +30,7 @@ def kind_of(label: str) -> Kind:
         return "json"
     if suffix == ".parquet":
         return "parquet"
-    return "shard" if Path(label).suffix.lower() in SHARD_SUFFIXES else "text"
+    return "shard" if label.lower().endswith(SHARD_SUFFIXES) else "text"
 
 
 def read_file(

@@ -16,7 +16,8 @@ from fromscratch.foundation.errors import UserError
 
 Documents = Literal["auto", "file", "passage", "paragraph"]
 
-_LISTED = 1_000
+LISTED = 1_000
+"""So many things that gave no document are named, and so many remarks; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class SourceReport:
     def skip(self, place: str, reason: str) -> None:
         """Counts what is left out, and lists it while the list is short."""
         self.n_skipped += 1
-        if len(self.skipped) < _LISTED:
+        if len(self.skipped) < LISTED:
             self.skipped.append((place, reason))
 
     def note(self, place: str, remark: str) -> None:
         """Lists a remark while the list is short."""
-        if len(self.notes) < _LISTED:
+        if len(self.notes) < LISTED:
             self.notes.append((place, remark))
 
 

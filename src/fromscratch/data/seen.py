@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.key_set import KeySet
-from fromscratch.data.minhash import N_BANDS, mix
+from fromscratch.data.minhash import N_BANDS
+from fromscratch.data.splitmix import U64, mix
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import fsync_folder
 
-U64 = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
 _MAGIC = b"fs-seen1"

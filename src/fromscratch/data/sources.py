@@ -32,7 +32,7 @@ from fromscratch.data.read_file import kind_of, read_file
 from fromscratch.data.reading import Documents, Input, Reading, SourceReport
 from fromscratch.data.text_files import looks_empty_or_binary
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import sha256_of_file
+from fromscratch.foundation.files import fsync_folder, sha256_of_file, temporary_name
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -56,7 +56,7 @@ _NAME = re.compile(r"[\w. -]+")
 _INPUT_SPEC = re.compile(r"-(\.\w+)*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Portion:
     """A piece of a source that is read for itself: a file, or a part of a Parquet file.
 
@@ -112,6 +112,7 @@ class Source:
             more than once.
         copies: Of a data set on the hub.
         hub: The data set, opened once and for all: every read is of one commit (R13).
+        found: Its files as `listed` found them; None to look each time.
     """
 
     name: str
@@ -120,10 +121,21 @@ class Source:
     spooled: Path | None = None
     copies: Copies = IN_THE_CACHE
     hub: HubDataset | None = field(default=None, compare=False, repr=False)
+    found: tuple[list[Path], bool] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.hub is None and self.spec.startswith(HUB_PREFIX):
             object.__setattr__(self, "hub", self.copies.open(self.spec))
+
+    def listed(self) -> Source:
+        """The same source with its files looked up, once and for all: a folder may have a million.
+
+        Raises:
+            UserError: As `portions`.
+        """
+        if is_embedded(self.spec) or self.hub is not None:
+            return self
+        return replace(self, found=self._files())
 
     def portions(self) -> list[Portion]:
         """What there is to read, in a fixed order that does not depend on the disk.
@@ -132,17 +144,19 @@ class Source:
             UserError: There is no such path, glob, part of the embedded corpus; standard input was
                 not spooled.
         """
+        return list(self._portions())
+
+    def _portions(self) -> Iterator[Portion]:
         if is_embedded(self.spec):
             check_embedded(self.spec)
-            return [Portion(self.spec, 1)]
+            yield Portion(self.spec, 1)
+            return
         if self.hub is not None:
-            return [
-                Portion(f"{HUB_PREFIX}{self.hub.name}/{file.path}", file.size, remote=file)
-                for file in self.hub.files()
-            ]
+            for file in self.hub.files():
+                yield Portion(f"{HUB_PREFIX}{self.hub.name}/{file.path}", file.size, remote=file)
+            return
         paths, named = self._files()
         tokenised = _all_shards(map(self._label, paths))
-        portions: list[Portion] = []
         for path in paths:
             label = self._label(path)
             whole = Portion(label, _size(path), path, named=named, tokenised=tokenised)
@@ -150,13 +164,10 @@ class Source:
             if kind_of(label) == "parquet":
                 parts = stretches(Input(path, label, self.name, self.reading, named))
             if parts is None or len(parts) == 1:
-                portions.append(whole)
+                yield whole
                 continue
-            portions += [
-                replace(whole, id=f"{label}#{part.first}", size=part.size, stretch=part)
-                for part in parts
-            ]
-        return portions
+            for part in parts:
+                yield replace(whole, id=f"{label}#{part.first}", size=part.size, stretch=part)
 
     def read(
         self, portion: Portion, report: SourceReport, tokenizer: Tokenizer | None = None
@@ -191,7 +202,7 @@ class Source:
         self, report: SourceReport, tokenizer: Tokenizer | None = None
     ) -> Iterator[Document]:
         """All documents, portion by portion; see `portions` and `read`."""
-        for portion in self.portions():
+        for portion in self._portions():
             yield from self.read(portion, report, tokenizer)
 
     def count(self, enough: int) -> int:
@@ -246,15 +257,16 @@ class Source:
             return self.hub.revision
         if self.spooled is not None:
             return sha256_of_file(self.spooled)
-        listing = []
+        digest, between = hashlib.sha256(), ""
         for path in self._files()[0]:
             try:
                 status = path.stat()
+                line = f"{path} {status.st_size} {status.st_mtime_ns}"
             except OSError:  # gone since it was listed
-                listing.append(f"{path} absent")
-                continue
-            listing.append(f"{path} {status.st_size} {status.st_mtime_ns}")
-        return hashlib.sha256("\n".join(listing).encode("utf-8", "replace")).hexdigest()
+                line = f"{path} absent"
+            digest.update(f"{between}{line}".encode("utf-8", "replace"))
+            between = "\n"
+        return digest.hexdigest()
 
     def _read_remote(
         self, portion: Portion, file: HubFile, report: SourceReport
@@ -265,6 +277,8 @@ class Source:
 
     def _files(self) -> tuple[list[Path], bool]:
         """The files, and whether the user named one single file."""
+        if self.found is not None:
+            return self.found
         if not self.is_standard_input:
             return matching_files(self.spec)
         if self.spooled is None:
@@ -278,7 +292,7 @@ class Source:
         return self.spec if self.is_standard_input else str(path)
 
     def _counted(self) -> Iterator[None]:
-        for portion in self.portions():
+        for portion in self._portions():
             assert portion.path is not None
             label = self._label(portion.path)
             if portion.tokenised:
@@ -343,7 +357,7 @@ def spool(stream: BinaryIO, path: Path) -> Path:
         stream: Standard input, as bytes.
         path: Replaced if it exists; a half-written one is never seen under this name.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with open(temporary, "wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
@@ -353,12 +367,17 @@ def spool(stream: BinaryIO, path: Path) -> Path:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    fsync_folder(path.parent)
     return path
 
 
 def _all_shards(labels: Iterable[str]) -> bool:
-    kinds = {kind_of(label) for label in labels}
-    return kinds == {"shard"}
+    some = False
+    for label in labels:
+        if kind_of(label) != "shard":
+            return False
+        some = True
+    return some
 
 
 def _size(path: Path) -> int:

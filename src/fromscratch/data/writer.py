@@ -20,7 +20,13 @@ import numpy.typing as npt
 from fromscratch.data.documents import Split
 from fromscratch.data.shards import Shard
 from fromscratch.data.sides import Side
-from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import (
+    documents_file,
+    fsync_folder,
+    sha256_of_file,
+    shard_file,
+)
 
 
 @dataclass(frozen=True)
@@ -142,14 +148,34 @@ class ShardWriter:
         sizes = (self._tokens * self.dtype.itemsize, self._documents * 8)
         opened = []
         for path, start, size in zip((tokens, offsets), starts, sizes, strict=True):
-            file = open(path, "wb" if new else "rb+")  # noqa: SIM115
+            file = opened_at(path, 0 if new else len(start) + size)
             if new:
                 file.write(start)
-            else:
-                file.truncate(len(start) + size)
-                file.seek(0, os.SEEK_END)
             opened.append(file)
+        if new:  # a file whose content is on the disk, but not its name, would not count
+            fsync_folder(self.folder)
         return opened[0], opened[1]
+
+
+def opened_at(path: Path, committed: int) -> BinaryIO:
+    """Opens a file to be gone on with: what a crash left beyond `committed` bytes is cut off.
+
+    Raises:
+        UserError: It has fewer bytes than that.
+    """
+    if not committed:
+        return open(path, "wb")
+    size = path.stat().st_size if path.is_file() else 0
+    if size < committed:  # cutting would fill it up with zeros
+        raise UserError(
+            f"{path} has {size:,} bytes, fewer than the {committed:,} that were written: it was "
+            "changed after the preparation was interrupted.",
+            fix=f"Remove {path.parent} and prepare the text again.",
+        )
+    file = open(path, "rb+")  # noqa: SIM115  (closed by the caller)
+    file.truncate(committed)
+    file.seek(0, os.SEEK_END)
+    return file
 
 
 def npy_header(dtype: np.dtype[np.generic], count: int) -> bytes:

@@ -178,7 +178,11 @@ def _parts(sources: list[SourceConfig], folders: dict[str, Path]) -> list[Part]:
             )
         part = Part(source.name, folder, manifests[folder], only)
         if not part.total("tokens", "train"):
-            raise UserError(f'The source "{source.name}" has no training text ({folder}).')
+            raise UserError(
+                f'The source "{source.name}" has no training text ({folder}): all of it is held '
+                "out, or was left out as copies.",
+                fix="Give more of it, or leave the source out of the recipe.",
+            )
         parts.append(part)
     return parts
 
@@ -230,6 +234,7 @@ def _origin(source: SourceConfig) -> Source:
 
 def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, int], None]) -> Path:
     """The folder that holds sources as the recipe wants them prepared."""
+    origins = [origin.listed() for origin in origins]
     whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
     if len(origins) == 1:
         whence = [origins[0].spec, origins[0].stamp()]

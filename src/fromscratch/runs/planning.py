@@ -108,8 +108,7 @@ def checkpoints_disk_bytes(recipe: Recipe) -> int:
 
 def not_yet(recipe: Recipe) -> list[str]:
     """The settings of a recipe that this release reads but cannot run, each as a sentence."""
-    train, data = recipe.train, recipe.data
-    [data.path or "", *(source.path for source in data.source)]
+    train = recipe.train
     findings = [
         (
             recipe.optim.name == "adamw8bit",
