@@ -181,6 +181,29 @@ def staged(together: Path, stage: str = STAGE, limit: str = "") -> Recipe:
     return recipe_of(source("digits", together) + source("signs", together, limit) + stage)
 
 
+def test_to_hold_nothing_out_takes_more_than_a_zero(texts: Path) -> None:
+    recipe = recipe_of(f'path = "{texts / "letters"}"\n')
+    none = recipe.model_copy(update={"data": recipe.data.model_copy(update={"val_fraction": 0.0})})
+    with pytest.raises(UserError, match="prepare SOURCE --out DATA --no-validation"):
+        opened(none)
+
+
+def test_a_source_that_is_all_copies_is_refused_by_plan_and_by_training(texts: Path) -> None:
+    options = PrepareOptions(tokenizer="bytes", val_fraction=0.2, documents="file", dedup="exact")
+    sources = [Source(name, str(texts / "letters")) for name in ("first", "again")]
+    folder = prepare(sources, Path("copies"), options).folder
+    recipe = recipe_of(
+        "".join(
+            f'[[data.source]]\nname = "{name}"\npath = "{folder}"\nmax_epochs = 3\n'
+            for name in ("first", "again")
+        )
+    )
+    with pytest.raises(UserError, match=r'"again" has no training text.*as copies'):
+        make_plan(recipe)
+    with pytest.raises(UserError, match=r'"again" has no training text.*as copies'):
+        opened(recipe)
+
+
 def test_rows_of_a_mixture_carry_what_was_drawn_and_what_was_wanted(together: Path) -> None:
     session = new_run(staged(together), Path("run"), report=silent)
     session.train()

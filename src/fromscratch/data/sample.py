@@ -29,6 +29,9 @@ class HashSample:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._kept: list[tuple[int, bytes]] = []  # the negative of the hash: its largest is on top
+        # The smallest hash that had no room. What is larger has none either, even if it would fit:
+        # else it would depend on the order which of the two is kept.
+        self._limit = 2**64
         self.documents = self.bytes = self.kept_bytes = 0
 
     def offer(self, text: str) -> None:
@@ -37,13 +40,15 @@ class HashSample:
         self.documents += 1
         self.bytes += len(raw)
         rank = int.from_bytes(hashlib.sha256(raw).digest()[:8], "big")
-        if self.kept_bytes + len(raw) > self._most and self._kept and -self._kept[0][0] < rank:
+        if rank >= self._limit:
             return
         raw = raw[: self._most]
         heapq.heappush(self._kept, (-rank, raw))
         self.kept_bytes += len(raw)
         while self.kept_bytes > self._most:
-            self.kept_bytes -= len(heapq.heappop(self._kept)[1])
+            negative, dropped = heapq.heappop(self._kept)
+            self.kept_bytes -= len(dropped)
+            self._limit = -negative
 
     @property
     def is_all(self) -> bool:

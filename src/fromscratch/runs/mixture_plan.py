@@ -122,7 +122,7 @@ def prepared_tokens(recipe: Recipe) -> dict[str, int]:
     """Training tokens of each source of a recipe that is prepared data.
 
     Raises:
-        UserError: The prepared data is damaged or unfinished.
+        UserError: The prepared data is damaged or unfinished, or has no training text.
     """
     data = recipe.data
     single = [] if data.path is None else [SourceConfig(name=data.path, path=data.path)]
@@ -138,7 +138,18 @@ def prepared_tokens(recipe: Recipe) -> dict[str, int]:
             several = source.name in [s.name for s in manifest.sources]
             only = source.name if several else None
             found[source.name] = manifest.total("tokens", "train", only)
+            if not found[source.name]:
+                raise no_training_text(source.name, folder)
     return found
+
+
+def no_training_text(name: str, folder: Path) -> UserError:
+    """What to say of a source that has nothing to train on."""
+    return UserError(
+        f'The source "{name}" has no training text ({folder}): all of it is held out, or was left '
+        "out as copies.",
+        fix="Give more of it, or leave the source out of the recipe.",
+    )
 
 
 def epochs_refusal(recipe: Recipe, steps: int, available: Mapping[str, int]) -> UserError | None:

@@ -25,6 +25,7 @@ from fromscratch.data.sources import Reading, Source, name_for
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.files import DATA_MANIFEST
 from fromscratch.model.config import ModelConfig
+from fromscratch.runs.mixture_plan import no_training_text
 from fromscratch.runs.recipe import DataConfig, SourceConfig
 from fromscratch.tokenizer.names import bpe_size, needs_training
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -178,11 +179,7 @@ def _parts(sources: list[SourceConfig], folders: dict[str, Path]) -> list[Part]:
             )
         part = Part(source.name, folder, manifests[folder], only)
         if not part.total("tokens", "train"):
-            raise UserError(
-                f'The source "{source.name}" has no training text ({folder}): all of it is held '
-                "out, or was left out as copies.",
-                fix="Give more of it, or leave the source out of the recipe.",
-            )
+            raise no_training_text(source.name, folder)
         parts.append(part)
     return parts
 
@@ -245,6 +242,13 @@ def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, in
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "+".join(origin.name for origin in origins))
     folder = PREPARED / f"{plain[:60]}-{key}"
     if not (folder / DATA_MANIFEST).is_file():
+        if not data.val_fraction:
+            raise UserError(
+                "data.val_fraction = 0: without a validation set nobody can tell whether the model "
+                "learns or memorises (R04).",
+                fix="Choose data.val_fraction=0.01. If you mean it, prepare the text with "
+                "`fromscratch prepare SOURCE --out DATA --no-validation`, and say data.path=DATA.",
+            )
         options = PrepareOptions(
             tokenizer=data.tokenizer,
             val_fraction=data.val_fraction,
