@@ -47,7 +47,7 @@ documents = "file"
 ALPHABETS = {"letters": "abcdefgh", "digits": "01234567", "signs": "+-*/<>=!"}
 
 
-def silent(stage: str, documents: int) -> None:
+def silent(event: object) -> None:
     pass
 
 

@@ -135,7 +135,9 @@ def is_prepared(folder: Path) -> bool:
     for manifest in (folder / DATA_MANIFEST, folder / DATA_PART):
         if manifest.is_file():
             return b'"tokenizer_fingerprint"' in manifest.read_bytes()
-    return marker.is_file() and marker.read_bytes().startswith(b"fromscratch prepare ")
+    return marker.is_file() and marker.read_bytes().startswith(
+        (b"fromscratch prepare ", b"fromscratch data merge ")
+    )
 
 
 def load_manifest(folder: Path) -> Manifest:
