@@ -203,7 +203,7 @@ def test_a_terminal_sees_rate_and_time_left_and_a_pipe_does_not(place: Path) -> 
         while piece := os.read(master, 65_536):
             seen += piece
     os.close(master)
-    answer_of(process)
+    process.communicate()
     assert process.returncode == 0, seen
     assert "turning text into tokens: " in seen.decode()
     assert "B/s" in seen.decode()

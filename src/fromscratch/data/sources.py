@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -198,7 +198,7 @@ class Source:
     ) -> Iterator[Document]:
         """All documents, portion by portion; see `portions` and `read`."""
         portions = self.portions()
-        for portion, then in zip(portions, [*portions[1:], None], strict=True):
+        for portion, then in zip_longest(portions, portions[1:]):
             yield from self.read(portion, report, tokenizer, then=then)
 
     def count(self, enough: int) -> int:
