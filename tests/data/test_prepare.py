@@ -22,6 +22,7 @@ from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import Prepared, prepare
 from fromscratch.data.shards import Manifest, TokenStream, load_manifest
 from fromscratch.data.sources import Reading, Source, SourceReport
+from fromscratch.data.watching import Advance, Remark
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import train_bpe
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -386,6 +387,11 @@ class TestRefusals:
         assert len(list(source.documents(SourceReport()))) == 60
 
 
+def tokens_done(event: Advance | Remark) -> int:
+    """Documents that have become tokens."""
+    return event.documents if isinstance(event, Advance) and event.stage == "tokens" else 0
+
+
 class StopError(Exception):
     """Thrown into a preparation to end it."""
 
@@ -398,12 +404,12 @@ class TestInterrupted:
         source = write(tmp_path / "texts", many(600))
         settings = options(tokenizer="bpe:280", documents="file", shard_tokens=2000)
 
-        def stop_at(stage: str, done: int) -> None:
-            if stage == "tokens" and done >= moment:
+        def stop_at(event: Advance | Remark) -> None:
+            if tokens_done(event) >= moment:
                 raise StopError
 
         with pytest.raises(StopError):
-            prepare([source], tmp_path / "data", settings, progress=stop_at)
+            prepare([source], tmp_path / "data", settings, watch=stop_at)
         assert (tmp_path / "data" / "INCOMPLETE").is_file()
         with pytest.raises(UserError, match="interrupted") as caught:
             load_manifest(tmp_path / "data")
@@ -419,13 +425,13 @@ class TestInterrupted:
         settings = options(documents="file", shard_tokens=2000)
         prepare([source], tmp_path / "data", settings)
 
-        def stop_at(stage: str, done: int) -> None:
-            if stage == "tokens" and done >= 256:
+        def stop_at(event: Advance | Remark) -> None:
+            if tokens_done(event) >= 256:
                 raise StopError
 
         changed = write(tmp_path / "other", {n: f"New {t}" for n, t in many(600).items()})
         with pytest.raises(StopError):
-            prepare([changed], tmp_path / "data", settings, overwrite=True, progress=stop_at)
+            prepare([changed], tmp_path / "data", settings, overwrite=True, watch=stop_at)
         assert not (tmp_path / "data" / "manifest.json").exists()
         with pytest.raises(UserError, match="interrupted"):
             load_manifest(tmp_path / "data")
@@ -433,11 +439,11 @@ class TestInterrupted:
     def test_during_the_tokenizer_nothing_is_written(self, tmp_path: Path) -> None:
         source = write(tmp_path / "texts", many())
 
-        def stop(stage: str, done: int) -> None:
+        def stop(event: Advance | Remark) -> None:
             raise StopError
 
         with pytest.raises(StopError):
-            prepare([source], tmp_path / "data", options(tokenizer="bpe:280"), progress=stop)
+            prepare([source], tmp_path / "data", options(tokenizer="bpe:280"), watch=stop)
         assert not (tmp_path / "data").exists()
 
     def test_killed_between_the_manifest_and_the_end(
@@ -494,7 +500,7 @@ class TestInterrupted:
     def test_a_run_without_validation_can_be_repeated_as_told(self, tmp_path: Path) -> None:
         source = write(tmp_path / "texts", many())
 
-        def stop(stage: str, done: int) -> None:
+        def stop(event: Advance | Remark) -> None:
             raise StopError
 
         with pytest.raises(StopError):
@@ -502,7 +508,7 @@ class TestInterrupted:
                 [Source("other name", source.spec)],
                 tmp_path / "data",
                 options(val_fraction=0.0, allow_no_validation=True, documents="file"),
-                progress=stop,
+                watch=stop,
             )
         told = shlex.split((tmp_path / "data" / "INCOMPLETE").read_text())
         subprocess.run(

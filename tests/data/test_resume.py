@@ -14,6 +14,7 @@ from fromscratch.data.encoding import Cursor, read_batches
 from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import load_manifest
 from fromscratch.data.sources import Source
+from fromscratch.data.watching import Advance, Remark
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import make_tokenizer
 from tests.data.preparing import complete_shards, files, killed, settings, texts
@@ -41,12 +42,13 @@ def test_killed_before_every_operation_on_the_disk(tmp_path: Path, dedup: str) -
         if (folder / "manifest.json").is_file():  # whole; only the marker may be left behind
             load_manifest(folder)
             continue
-        done: list[int] = []
+        told: list[Advance | Remark] = []
         journal = folder / "progress.json"
         committed = json.loads(journal.read_text()) if journal.is_file() else None
         finished = complete_shards(folder)
-        prepare(sources, folder, options, progress=lambda stage, n, done=done: done.append(n))
+        prepare(sources, folder, options, watch=told.append)
         assert files(folder) == expected, at
+        done = [event.documents for event in told if isinstance(event, Advance)]
         if committed:
             moments += 1
             before = sum(s["documents"] for s in committed["sources"])
@@ -141,9 +143,9 @@ def test_a_trained_tokenizer_is_not_trained_again(tmp_path: Path) -> None:
     sources = texts(tmp_path / "texts", 150)
     options = settings(tokenizer="bpe:300")
     assert killed(sources, tmp_path / "data", options, 30)
-    stages: list[str] = []
-    prepare(sources, tmp_path / "data", options, progress=lambda stage, n: stages.append(stage))
-    assert set(stages) == {"tokens"}
+    told: list[Advance | Remark] = []
+    prepare(sources, tmp_path / "data", options, watch=told.append)
+    assert {event.stage for event in told if isinstance(event, Advance)} == {"tokens"}
     prepare(sources, tmp_path / "clean", options)
     assert files(tmp_path / "data") == files(tmp_path / "clean")
 
@@ -152,13 +154,13 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     sources = texts(tmp_path / "texts", 20)
     refused: list[str] = []
 
-    def second(stage: str, n: int) -> None:
+    def second(event: Advance | Remark) -> None:
         if not refused:
             with pytest.raises(UserError, match="Another process") as caught:
                 prepare(sources, tmp_path / "data", settings())
             refused.append(str(caught.value))
 
-    prepare(sources, tmp_path / "data", settings(), progress=second)
+    prepare(sources, tmp_path / "data", settings(), watch=second)
     assert refused
     assert not (tmp_path / "data" / "prepare.lock").exists()
     load_manifest(tmp_path / "data")

@@ -24,7 +24,7 @@ SHORT = [
 ]
 
 
-def silent(stage: str, documents: int) -> None:
+def silent(event: object) -> None:
     """Nobody watches."""
 
 

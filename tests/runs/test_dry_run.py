@@ -40,7 +40,7 @@ TINY = [
 ]
 
 
-def silent(stage: str, documents: int) -> None:
+def silent(event: object) -> None:
     pass
 
 

@@ -7,6 +7,7 @@ traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 
 import typer
@@ -66,10 +67,15 @@ def _root(
     """
 
 
+def _as_source(word: str) -> str:
+    """`-.jsonl` is standard input of that kind; without a name it would be taken for an option."""
+    return f"stdin={word}" if re.fullmatch(r"-(\.\w+)+", word) else word
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 a mistake that the user can mend."""
     try:
-        app(args=arguments)
+        app(args=[_as_source(w) for w in (sys.argv[1:] if arguments is None else arguments)])
     except UserError as error:
         print_error(error.what, error.fix)
         sys.exit(2)

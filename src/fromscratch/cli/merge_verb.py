@@ -7,8 +7,9 @@ from pathlib import Path
 
 import typer
 
+from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.prepare_verb import show, show_as_json
-from fromscratch.cli.show import documents_progress, say
+from fromscratch.cli.show import say
 
 
 def merge(
@@ -23,8 +24,8 @@ def merge(
     """
     from fromscratch.data.merge import merge as join
 
-    with documents_progress() as progress:
-        made = join(parts, to, overwrite=overwrite, progress=progress)
+    with documents_progress("the same command does it from the beginning") as watch:
+        made = join(parts, to, overwrite=overwrite, watch=watch)
     if as_json:
         show_as_json(made)
         return

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.show import documents_progress, parse_size, print_warning, say, size, table
+from fromscratch.cli.documents_progress import documents_progress
+from fromscratch.cli.show import err, parse_size, print_warning, say, size, table
 
 if TYPE_CHECKING:
     from fromscratch.data.prepare import Prepared
@@ -91,13 +92,16 @@ def run(
 
     Example: fromscratch prepare my-texts/ --out prepared/mine --tokenizer bpe:4096
     """
+    from fromscratch.data.folder import check_folder
     from fromscratch.data.options import Part, PrepareOptions
     from fromscratch.data.prepare import default_val_fraction, prepare
     from fromscratch.data.sources import Copies, Reading, parse_sources
 
     reading = Reading(field=field, render=render, on_bad=on_bad.value)
     copies = Copies(hub_cache, parse_size(keep_local))
-    with _standard_input_in_a_file(parse_sources(sources, reading, copies), to) as parsed:
+    named = parse_sources(sources, reading, copies)
+    check_folder(to, overwrite=overwrite)  # before standard input is read, which may take hours
+    with documents_progress() as watch, _standard_input_in_a_file(named, to) as parsed:
         if no_validation:
             val_fraction = 0.0
         elif val_fraction is None:
@@ -111,16 +115,15 @@ def run(
             shard_tokens=shard_tokens,
             allow_no_validation=no_validation,
         )
-        with documents_progress() as progress:
-            made = prepare(
-                parsed,
-                to,
-                options,
-                part=None if part is None else Part.parse(part),
-                overwrite=overwrite,
-                fast=fast,
-                progress=progress,
-            )
+        made = prepare(
+            parsed,
+            to,
+            options,
+            part=None if part is None else Part.parse(part),
+            overwrite=overwrite,
+            fast=fast,
+            watch=watch,
+        )
     if as_json:
         show_as_json(made)
         return
@@ -143,17 +146,15 @@ def run(
 @contextmanager
 def _standard_input_in_a_file(sources: list[Source], to: Path) -> Iterator[list[Source]]:
     """Puts standard input into a file beside the output for as long as it is read."""
-    from fromscratch.data.sources import spool
+    from fromscratch.data.folder import spooled_beside
 
     if not any(source.is_standard_input for source in sources):
         yield sources
         return
-    to.parent.mkdir(parents=True, exist_ok=True)
-    spooled = spool(sys.stdin.buffer, to.with_name(f".{to.name}.stdin"))
-    try:
-        yield [replace(s, spooled=spooled) if s.is_standard_input else s for s in sources]
-    finally:
-        spooled.unlink(missing_ok=True)
+    if sys.stdin.isatty():
+        err.print("Reading what is typed here; end it with Ctrl-D (Windows: Ctrl-Z, Enter).")
+    with spooled_beside(to, sys.stdin.buffer) as path:
+        yield [replace(s, spooled=path) if s.is_standard_input else s for s in sources]
 
 
 def show_as_json(made: Prepared) -> None:

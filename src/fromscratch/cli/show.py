@@ -1,17 +1,14 @@
-"""How the command line speaks: one console, messages, tables, progress.
+"""How the command line speaks: one console, messages, tables.
 
-Colours and live progress appear on a terminal only; in a pipe, in CI and under NO_COLOR the same
+Colours appear on a terminal only; in a pipe, in CI and under NO_COLOR the same
 words come out plain.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fromscratch.foundation.errors import UserError
@@ -47,27 +44,6 @@ def table(columns: list[str], rows: list[list[str]], *, title: str | None = None
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
     out.print(grid)
-
-
-@contextmanager
-def documents_progress() -> Iterator[Callable[[str, int], None]]:
-    """Shows how preparation advances: a spinner on a terminal, nothing in a pipe."""
-    words = {"tokenizer": "reading text for the tokenizer", "tokens": "turning text into tokens"}
-    words |= {"joining": "joining parts"}
-    if not err.is_terminal:
-        yield lambda stage, documents: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        tasks: dict[str, object] = {}
-
-        def report(stage: str, documents: int) -> None:
-            text = f"{words.get(stage, stage)}: {documents:,} documents"
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(text, total=None)
-            progress.update(tasks[stage], description=text)  # type: ignore[arg-type]
-
-        yield report
 
 
 def size(n_bytes: float) -> str:

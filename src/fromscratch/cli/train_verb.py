@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
+from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.session import train_session
-from fromscratch.cli.show import documents_progress, say
+from fromscratch.cli.show import say
 
 
 def run(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.session import train_session
-from fromscratch.cli.show import documents_progress, out, say, size, table
+from fromscratch.cli.show import out, say, size, table
 from fromscratch.report.numerals import duration
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def run(
     Example: fromscratch try --data my-notes/ --minutes 5
     """
     begin = time.perf_counter()
+    from fromscratch.data.watching import unwatched
     from fromscratch.foundation.errors import UserError
     from fromscratch.foundation.files import RunPaths
 
@@ -72,7 +74,7 @@ def run(
     estimate = duration(recipe.train.steps * plan.step_seconds)
     out.print("[bold]2. Training[/]")
     say(f"   {total:,} parameters, {recipe.train.steps:,} steps, about {estimate}, in {folder}")
-    session = new_run(recipe, folder, report=lambda stage, documents: None)
+    session = new_run(recipe, folder, report=unwatched)
     begin_training = time.perf_counter()
     if not train_session(session):
         return

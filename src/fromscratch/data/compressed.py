@@ -47,14 +47,16 @@ class ByteStream:
         if path.stat().st_size == 0:  # empty, whatever it is called
             suffix = ""
         self._suffix = suffix
+        self._size = max(1, path.stat().st_size)
         # Closed by `close`, as this very object is opened by `open_bytes` alone.
+        self._raw = open(path, "rb")  # noqa: SIM115
         self._file: gzip.GzipFile | zstd.ZstdFile | io.BufferedReader
         if suffix == ".gz":
-            self._file = gzip.GzipFile(path, "rb")
+            self._file = gzip.GzipFile(fileobj=self._raw, mode="rb")
         elif suffix == ".zst":
-            self._file = zstd.ZstdFile(path, "rb")
+            self._file = zstd.ZstdFile(self._raw, "rb")
         else:
-            self._file = open(path, "rb")  # noqa: SIM115
+            self._file = self._raw
 
     def read(self, size: int) -> bytes:
         """Some bytes, at most `size`, and none only at the end."""
@@ -74,9 +76,14 @@ class ByteStream:
         self.position += len(line)
         return line
 
+    def share(self) -> float:
+        """How much of the file on the disk has been read, from 0 to 1."""
+        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+        self._raw.close()
 
     def _damaged(self, error: Exception) -> BadInput:
         kind = {".gz": "gzip", ".zst": "zstd"}[self._suffix]

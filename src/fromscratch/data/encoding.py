@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import numpy as np
@@ -50,12 +50,14 @@ class Batch:
         documents: Possibly none, at the end of a portion.
         end: Where reading goes on.
         report: What was met since the batch before.
+        passed: Bytes of the portions that have been read at its end, as `Portion.size` counts them.
     """
 
     source: int
     documents: list[Document]
     end: Cursor
     report: SourceReport = field(default_factory=SourceReport)
+    passed: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,16 @@ def read_batches(
     A batch is of one source. The last of each source may be empty: it tells what was skipped.
     """
     batch = _BatchBeingRead(start, min(most_characters, _BATCH_CHARACTERS))
+    before = list(accumulate((portion.size for _, portion in work), initial=0))
     for index in range(start.portion, len(work)):
         number, portion = work[index]
         if index > start.portion and number != work[index - 1][0]:
             yield batch.take(work[index - 1][0])
         report = SourceReport()
-        documents = sources[number].read(portion, report, tokenizer)
+        then = work[index + 1] if index + 1 < len(work) else (None, None)
+        documents = sources[number].read(
+            portion, report, tokenizer, then=then[1] if then[0] == number else None
+        )
         passed = start.documents if index == start.portion else 0
         for _ in islice(documents, passed):  # what is already written
             pass
@@ -107,8 +113,9 @@ def read_batches(
             passed += 1
             batch.add(document, Cursor(index, passed))
             if batch.is_full:
+                batch.passed = before[index] + int(report.share() * portion.size)
                 yield batch.take(number)
-        batch.end = Cursor(index + 1, 0)
+        batch.end, batch.passed = Cursor(index + 1, 0), before[index + 1]
         batch.look()
     if start.portion < len(work):
         yield batch.take(work[-1][0])
@@ -119,6 +126,7 @@ class _BatchBeingRead:
 
     def __init__(self, start: Cursor, most_characters: int) -> None:
         self.end = start
+        self.passed = 0
         self._most_characters = most_characters
         self._documents: list[Document] = []
         self._size = 0
@@ -158,7 +166,7 @@ class _BatchBeingRead:
         self.look()
 
     def take(self, source: int) -> Batch:
-        taken = Batch(source, self._documents, self.end, self._gained)
+        taken = Batch(source, self._documents, self.end, self._gained, self.passed)
         self._documents, self._size, self._gained = [], 0, SourceReport()
         return taken
 

@@ -6,17 +6,20 @@ makes the folder whole (a manifest) is written last and removed first, so that i
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from fromscratch.data.documents import SPLITS
 from fromscratch.data.journal import Journal
 from fromscratch.data.shards import is_prepared
+from fromscratch.data.sources import spool
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     DATA_INCOMPLETE,
@@ -29,13 +32,17 @@ from fromscratch.foundation.files import (
     DATA_SEEN,
     DATA_TOKENIZER,
     DATA_TOKENIZER_CONFIG,
+    free_bytes,
     fsync_folder,
+    spool_file,
     temporary_name,
     write_atomically,
 )
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 _COMPLETE = (DATA_MANIFEST, DATA_PART)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -70,11 +77,11 @@ def alone_in(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / DATA_LOCK)
     try:
         lock.acquire(timeout=0)
+        if not (folder / DATA_LOCK).exists():  # that of one who was just leaving
+            lock.release()
+            raise Timeout(str(folder / DATA_LOCK))
     except Timeout:
-        raise UserError(
-            f"Another process is preparing {folder} at this moment.",
-            fix="Wait for it, or choose another --out.",
-        ) from None
+        raise _taken(folder) from None
     try:
         yield
     finally:
@@ -87,6 +94,58 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
         if made and not any(folder.iterdir()):  # nothing came of it
             folder.rmdir()
+
+
+@contextmanager
+def writing_into(folder: Path, *, again: str = "it goes on where it stopped") -> Iterator[None]:
+    """Says in words what the disk refuses.
+
+    Args:
+        folder: What is written into.
+        again: What comes of giving the same command once more.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(
+                f"There is no room for {folder} ({error.strerror}); its disk has "
+                f"{free_bytes(folder) / 1e6:,.1f} MB free.",
+                fix=f"Make room and give the same command again: {again}.",
+            ) from None
+        if error.errno in _REFUSED and error.filename and _around(error.filename, folder):
+            raise UserError(
+                f"{error.filename} cannot be written ({error.strerror}).",
+                fix="Choose an --out that can be.",
+            ) from None
+        raise
+
+
+@contextmanager
+def spooled_beside(folder: Path, stream: BinaryIO) -> Iterator[Path]:
+    """Puts a stream into a file beside the folder for as long as it is needed.
+
+    Raises:
+        UserError: Another process does the same, or there is no room or no right.
+    """
+    path = folder.with_name(spool_file(folder.name))
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        with writing_into(folder, again="it reads its input from the beginning"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            spool(stream, path)
+        yield path
+    except Timeout:
+        raise _taken(folder) from None
+    finally:
+        if lock.is_locked:
+            path.unlink(missing_ok=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
 
 def begin(folder: Path, command: list[str], tokenizer: Tokenizer, journal: Journal) -> None:
@@ -124,3 +183,18 @@ def remove_data(folder: Path) -> None:
         for pattern in (f"{split}-*.npy", f"docs-{split}-*.npy"):
             for path in folder.glob(pattern):
                 path.unlink()
+
+
+def _around(path: str | bytes | int, folder: Path) -> bool:
+    """Whether a path lies in the folder, beside it or above it."""
+    if not isinstance(path, str):
+        return False
+    one, other = Path(path).absolute(), folder.absolute()
+    return one.is_relative_to(other.parent) or other.is_relative_to(one)
+
+
+def _taken(folder: Path) -> UserError:
+    return UserError(
+        f"Another process is preparing {folder} at this moment.",
+        fix="Wait for it, or choose another --out.",
+    )

@@ -69,6 +69,8 @@ def read_shard(item: Input, report: SourceReport, tokenizer: Tokenizer) -> Itera
             item.label,
             f"has no end-of-text id ({tokenizer.eot_id}): every {longest:,} tokens are a document",
         )
+    start = 0
+    report.share = lambda: start / size
     for start, ids in _cut(tokens, size, tokenizer.eot_id, longest):
         wrong = (ids < 0) | (ids >= tokenizer.vocab_size)
         if wrong.any():

@@ -39,7 +39,7 @@ from fromscratch.data.hub_repository import Patience, Repository
 from fromscratch.data.hub_transfer import download
 from fromscratch.foundation.errors import UserError
 
-__all__ = ["HUB_PREFIX", "HubDataset", "HubFile", "Patience"]
+__all__ = ["HUB_PREFIX", "HubDataset", "HubFile", "OnBytes", "Patience"]
 
 HUB_PREFIX = "hf:"
 
@@ -58,6 +58,9 @@ class HubDataset:
         keep_local: Bytes that the copies in it may take.
         endpoint: The hub's address, if not the one that `HF_ENDPOINT` names.
         patience: How long trouble on the way is borne, and who is told of it.
+        on_bytes: The attribute of this name, from the start.
+
+    Attributes:
         on_bytes: While `local` waits for a file: called with it and its bytes on disk so far.
 
     Raises:
@@ -78,7 +81,7 @@ class HubDataset:
         self.name, self.part, self._asked = _parse(spec)
         self._repository = Repository(self.name, endpoint, patience)
         self._copies = Copies(folder, keep_local, patience.tell)
-        self._on_bytes = on_bytes
+        self.on_bytes = on_bytes
         self._ahead = _Ahead()
         # Also when the interpreter exits: nothing writes into the folder any more after that.
         weakref.finalize(self, self._ahead.cancel)
@@ -130,7 +133,7 @@ class HubDataset:
         Raises:
             UserError: It cannot be had; or it is larger than the bound or the disk.
         """
-        watch = self._on_bytes or (lambda file, arrived: None)
+        watch = self.on_bytes or (lambda file, arrived: None)
         self._ahead.settle(file, watch)
         lease = self._bring(file, threading.Event(), lambda n: watch(file, n), wait=True)
         assert lease is not None

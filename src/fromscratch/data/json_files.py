@@ -40,6 +40,7 @@ def read_json_file(item: Input, report: SourceReport) -> Iterator[Document]:
             report.skip(item.label, "empty")
             return
     with open_bytes(item) as stream:
+        report.share = stream.share
         if first.lstrip().startswith(b"["):
             yield from _array(stream, item, report)
         else:

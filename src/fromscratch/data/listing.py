@@ -43,6 +43,10 @@ def matching_files(spec: str) -> tuple[list[Path], bool]:
 
 def _files_of_glob(pattern: str) -> list[Path]:
     files = [Path(m) for m in sorted(glob.glob(pattern, recursive=True)) if Path(m).is_file()]
+    # A folder that the user has named himself is meant.
+    if "**" in pattern or glob.has_magic(str(Path(pattern).parent)):
+        ours = {parent for parent in {file.parent for file in files} if _is_ours(parent)}
+        files = [file for file in files if file.parent not in ours]
     if "**" not in pattern:
         return files
     # `**` follows links to folders, also one that leads back up: the shortest way counts.
@@ -63,10 +67,17 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
     for name, folders, files in os.walk(folder, onerror=refuse):
         here = Path(name)
-        if is_prepared(here) or ((here / RUN_RECIPE).is_file() and (here / RUN_EVENTS).is_file()):
+        if _is_ours(here):
             folders.clear()
             continue
         folders[:] = [f for f in folders if not f.startswith(".")]
         for file in files:
             if not file.startswith(".") and (path := here / file).is_file():
                 yield path
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether this program wrote it: prepared data or a run."""
+    return is_prepared(folder) or (
+        (folder / RUN_RECIPE).is_file() and (folder / RUN_EVENTS).is_file()
+    )

@@ -17,16 +17,17 @@ import numpy.typing as npt
 
 from fromscratch.data.documents import KEY_BYTES, SPLITS, Split, held_out
 from fromscratch.data.encoding import Batch, Cursor, Encoded, bytes_of_each
-from fromscratch.data.folder import alone_in, begin, check_folder
+from fromscratch.data.folder import alone_in, begin, check_folder, writing_into
 from fromscratch.data.journal import Journal, SourceProgress
 from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.output import Output
-from fromscratch.data.prepare import Prepared, Progress, complete
+from fromscratch.data.prepare import Prepared, complete
 from fromscratch.data.prepared_text import document_offsets
 from fromscratch.data.shards import Manifest, Shard, TokenStream, load_part, stored_as
 from fromscratch.data.sides import Side
 from fromscratch.data.sources import SourceReport
+from fromscratch.data.watching import Advance, Watch, unwatched
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -40,7 +41,7 @@ def merge(
     folder: Path,
     *,
     overwrite: bool = False,
-    progress: Progress = lambda stage, documents: None,
+    watch: Watch = unwatched,
 ) -> Prepared:
     """Joins all parts of a preparation into `folder`.
 
@@ -48,14 +49,16 @@ def merge(
         folders: The parts, in any order.
         folder: Made when absent.
         overwrite: Replace finished data in `folder`.
-        progress: Called with a stage's name and the number of documents done in it.
+        watch: Told how far the work is.
 
     Raises:
         UserError: A part is missing, unfinished, damaged, given twice, or of another preparation;
-            or `folder` is one of them.
+            or `folder` is one of them, or cannot be written.
     """
     if folder.resolve() in [part.resolve() for part in folders]:  # replacing would destroy it
-        raise UserError(f"{folder} is one of the parts.", fix="Choose another --out.")
+        raise UserError(
+            f"--out {folder} is one of the parts.", fix="Choose another folder for the whole."
+        )
     check_folder(folder, overwrite=overwrite)
     parts = _in_order([_Part(f, *load_part(f)) for f in folders])
     first = parts[0]
@@ -67,7 +70,9 @@ def merge(
     journal = Journal(f"merge {first.facts['job']}", [], [SourceProgress() for _ in names])
     journal.origins = [summary.spec for summary in summaries]
     command = ["fromscratch", "data", "merge", *map(str, folders), "--out", str(folder)]
-    with alone_in(folder):
+    total = sum(s.documents for part in parts for s in part.manifest.sources) or 1
+    with writing_into(folder, again="it begins again"), alone_in(folder):
+        check_folder(folder, overwrite=overwrite)  # another process may have finished meanwhile
         begin(folder, command, tokenizer, journal)
         output = Output(folder, tokenizer, options, names, journal, is_part=False)
         try:
@@ -75,7 +80,8 @@ def merge(
                 for part in parts:
                     for encoded in part.documents(number, tokenizer, options):
                         output.add(encoded)
-                        progress("joining", journal.documents_read)
+                        done = journal.documents_read
+                        watch(Advance("joining", done, share=done / total))
                     part.add_counts(number, progress_of)
             output.finish()
         finally:
@@ -200,6 +206,14 @@ def _in_order(parts: list[_Part]) -> list[_Part]:
     """All parts of one preparation, once each, by their numbers."""
     first = parts[0]
     for part in parts:
+        origins = [[source.spec for source in p.manifest.sources] for p in (part, first)]
+        if part.count == first.count and origins[0] != origins[1]:
+            raise UserError(
+                f"{part.folder} and {first.folder} were read from different places, or at "
+                f"different commits: {', '.join(origins[0])}; {', '.join(origins[1])}.",
+                fix="Prepare all parts from the same; a data set of the hub that changes is named "
+                "with its commit: hf:ORG/NAME@COMMIT.",
+            )
         if part.facts["job"] != first.facts["job"] or part.count != first.count:
             raise UserError(
                 f"{part.folder} and {first.folder} are parts of different preparations: their "

@@ -7,6 +7,7 @@ count. Memory holds one batch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -90,6 +91,9 @@ class Output:
     def finish(self) -> None:
         """Closes every file; the last shards are written however small."""
         self._close_writers()
+        for appended in (self._keys, self._bands):
+            if appended is not None:
+                appended.commit()
         self.abandon()
 
     def abandon(self) -> None:
@@ -179,4 +183,5 @@ class _Appended:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk: what was not committed does not count
+            self._file.close()

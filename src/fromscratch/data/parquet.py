@@ -82,7 +82,9 @@ def read_parquet_file(
             columns = _wanted_columns(file, item)
             groups = file.metadata.num_row_groups
             chosen = range(groups) if stretch is None else range(stretch.first, stretch.end)
-            number = sum(file.metadata.row_group(i).num_rows for i in range(chosen.start))
+            number = before = sum(file.metadata.row_group(i).num_rows for i in range(chosen.start))
+            rows = sum(file.metadata.row_group(i).num_rows for i in chosen) or 1
+            report.share = lambda: (number - before) / rows
             if file.metadata.num_rows == 0:
                 report.skip(item.label, "empty")
                 return

@@ -9,24 +9,25 @@ been interrupted. What does not fit the journal (other text, other settings) sta
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fromscratch.data.announcing import announce_far_sources, warn_of_little_room
 from fromscratch.data.documents import fitting_val_fraction, split_of
 from fromscratch.data.duplicates import near_bands
 from fromscratch.data.encoding import Work, encode, encode_in_order, read_batches
-from fromscratch.data.folder import alone_in, begin, check_folder, end, give_up
+from fromscratch.data.folder import alone_in, begin, check_folder, end, give_up, writing_into
+from fromscratch.data.job import as_begun, command_of, job_of
 from fromscratch.data.journal import Journal, SourceProgress, journal_origins, load_journal
 from fromscratch.data.options import Part, PrepareOptions, usable_cores
 from fromscratch.data.output import Output
 from fromscratch.data.shards import Manifest, SourceSummary
-from fromscratch.data.sources import Documents, Source, SourceReport, name_for
+from fromscratch.data.sources import Documents, Source, SourceReport
+from fromscratch.data.watching import Advance, Remark, Watch, unwatched
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import fsync_folder
 from fromscratch.tokenizer.build import make_tokenizer
@@ -38,7 +39,6 @@ _ENOUGH_DOCUMENTS = 100
 _LARGE_CORPUS = 2_000
 _MUCH_TEXT = 20_000_000
 """Bytes from which on it pays to make gigatoken ready and to compare it."""
-Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def prepare(
     overwrite: bool = False,
     workers: int = 0,
     fast: bool = True,
-    progress: Progress = lambda stage, documents: None,
+    watch: Watch = unwatched,
 ) -> Prepared:
     """Writes the sources' documents as token shards into `folder`.
 
@@ -81,11 +81,11 @@ def prepare(
         overwrite: Replace finished data in `folder`.
         workers: Threads that encode; 0 for one per core.
         fast: Encode much text by gigatoken, where it is installed and its ids are the same.
-        progress: Called with a stage's name and the number of documents done in it.
+        watch: Told how far the work is, and what a person should know meanwhile.
 
     Raises:
-        UserError: The folder holds finished data or something else, a source does not exist, there
-            is no text, or nothing falls into the validation split.
+        UserError: The folder holds finished data or something else or cannot be written, a source
+            does not exist, there is no text, or nothing falls into the validation split.
     """
     options.check()
     if part is not None and needs_training(options.tokenizer):
@@ -95,22 +95,21 @@ def prepare(
             "--out TOKENIZER, then --tokenizer TOKENIZER.",
         )
     check_folder(folder, overwrite=overwrite)
-    sources = [source.listed() for source in sources]
-    # A data set on the hub that has changed meanwhile is gone on with as it was.
-    origins = journal_origins(folder)
-    if len(origins) == len(sources):
-        sources = [s.pinned(whence) for s, whence in zip(sources, origins, strict=True)]
-    job = _job(sources, options, part)
-    command = _command(sources, folder, options, part)
-    joining = {"job": _job(sources, options, None), "options": asdict(options)}
-    with alone_in(folder):
+    sources = as_begun([source.listed() for source in sources], folder, options, part)
+    job = job_of(sources, options, part)
+    command = command_of(sources, folder, options, part)
+    joining = {"job": job_of(sources, options, None), "options": asdict(options)}
+    stamps = [_stamp(source) for source in sources]
+    with writing_into(folder), alone_in(folder):
+        check_folder(folder, overwrite=overwrite)  # another process may have finished meanwhile
+        announce_far_sources(sources, watch)
         journal = load_journal(folder, job)
+        _say_whether_it_goes_on(folder, journal, watch)
         if journal is None:
-            # Of a part, the first file on the hub is nearly always another's, and may be gigabytes.
-            _check_not_empty([s for s in sources if part is None or s.hub is None])
+            _check_not_empty(sources, fetch=part is None)
             sources = as_documents(sources, [options.documents] * len(sources))
             # Nothing is written or removed before all that can be refused has been.
-            tokenizer = _tokenizer_for(sources, options, progress)
+            tokenizer = _tokenizer_for(sources, options, watch)
             documents = [source.reading.documents for source in sources]
             journal = Journal(job, documents, [SourceProgress() for _ in sources])
             journal.origins = [source.whence for source in sources]
@@ -123,10 +122,12 @@ def prepare(
             work = work[part.slice([portion.size for _, portion in work])]
         much = sum(portion.size for _, portion in work) >= _MUCH_TEXT
         engine = tokenizer.choose_engine(fast=fast and much)
+        if not journal.documents_read:
+            warn_of_little_room(work, tokenizer, folder, watch)
         names = [source.name for source in sources]
         output = Output(folder, tokenizer, options, names, journal, is_part=part is not None)
         try:
-            _write(sources, work, tokenizer, options, output, workers or usable_cores(), progress)
+            _write(sources, work, tokenizer, options, output, workers or usable_cores(), watch)
         finally:
             output.abandon()
         made = complete(
@@ -137,7 +138,12 @@ def prepare(
             journal,
             joining=None if part is None else joining | {"part": asdict(part)},
         )
-        return replace(made, engine=engine)
+        notes = [
+            (source.spec, "changed while it was read; what is prepared is partly its old state")
+            for source, stamp in zip(sources, stamps, strict=True)
+            if _stamp(source) != stamp
+        ]
+        return replace(made, engine=engine, notes=made.notes + notes)
 
 
 def _write(
@@ -147,7 +153,7 @@ def _write(
     options: PrepareOptions,
     output: Output,
     workers: int,
-    progress: Progress,
+    watch: Watch,
 ) -> None:
     """Reads, encodes and writes what is left of the work."""
     journal = output.journal
@@ -155,6 +161,7 @@ def _write(
     most = max(1, options.shard_tokens // 2)
     batches = read_batches(sources, work, tokenizer, journal.cursor, most_characters=most)
     bands = near_bands if options.dedup == "near" else None
+    total = sum(portion.size for _, portion in work) or 1
     committed = time.monotonic()
     for encoded in encode_in_order(
         batches,
@@ -171,8 +178,29 @@ def _write(
         if filled_a_shard or time.monotonic() - committed >= _COMMIT_SECONDS:
             output.commit(encoded.batch.end)
             committed = time.monotonic()
-        progress("tokens", journal.documents_read)
+        n_bytes = sum(source.bytes for source in journal.sources)
+        share = encoded.batch.passed / total
+        watch(Advance("tokens", journal.documents_read, n_bytes, share))
     output.finish()
+
+
+def _say_whether_it_goes_on(folder: Path, journal: Journal | None, watch: Watch) -> None:
+    if journal is not None and journal.documents_read:
+        done = f"{journal.documents_read:,} documents are done"
+        watch(Remark(f"Going on where it stopped: {done}."))
+    if journal is None and journal_origins(folder):
+        watch(
+            Remark(
+                f"What lies unfinished in {folder} was begun with other text or other settings; "
+                "it starts over."
+            )
+        )
+
+
+def _stamp(source: Source) -> str | None:
+    """What changes with a source's files; None where they cannot change while they are read."""
+    fixed = source.hub is not None or source.spooled is not None
+    return None if fixed else source.stamp()
 
 
 def complete(
@@ -271,11 +299,16 @@ def default_val_fraction(
     return fraction
 
 
-def _check_not_empty(sources: list[Source]) -> None:
-    """Finds out before anything is written that a source has no text at all."""
-    for source in sources:
+def _check_not_empty(sources: list[Source], *, fetch: bool = False) -> None:
+    """Finds out before anything is written that a source has no text at all.
+
+    Of the hub nothing is looked at, but with `fetch` the file that will be read first anyway.
+    """
+    for number, source in enumerate(sources):
         report = SourceReport()
         if source.tokenised:  # whose reading needs the tokenizer
+            continue
+        if source.hub is not None and not (fetch and number == 0):
             continue
         passages = replace(source, reading=replace(source.reading, documents="passage"))
         if next(passages.documents(report), None) is None:
@@ -304,49 +337,17 @@ def as_documents(sources: list[Source], wanted: Sequence[Documents]) -> list[Sou
     return [settled(s, documents) for s, documents in zip(sources, wanted, strict=True)]
 
 
-def _job(sources: list[Source], options: PrepareOptions, part: Part | None) -> str:
-    """Hash of all that determines the result; the text itself by its files' sizes and times."""
-    content = [
-        [[s.name, s.spec, asdict(s.reading), s.stamp()] for s in sources],
-        asdict(options),
-        None if part is None else asdict(part),
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _command(
-    sources: list[Source], folder: Path, options: PrepareOptions, part: Part | None
-) -> list[str]:
-    """The command that finishes the job."""
-    words = ["fromscratch", "prepare"]
-    words += [s.spec if s.name == name_for(s.spec) else f"{s.name}={s.spec}" for s in sources]
-    words += ["--out", str(folder), "--tokenizer", options.tokenizer, "--seed", str(options.seed)]
-    words += ["--documents", options.documents, "--shard-tokens", str(options.shard_tokens)]
-    words += ["--dedup", options.dedup]
-    reading = sources[0].reading
-    words += ["--field", reading.field, "--on-bad", reading.on_bad]
-    if reading.render is not None:
-        words += ["--render", reading.render]
-    if options.allow_no_validation:
-        words += ["--no-validation"]
-    else:
-        words += ["--val-fraction", str(options.val_fraction)]
-    if part is not None:
-        words += ["--part", f"{part.index}/{part.count}"]
-    return words
-
-
-def _tokenizer_for(sources: list[Source], options: PrepareOptions, progress: Progress) -> Tokenizer:
+def _tokenizer_for(sources: list[Source], options: PrepareOptions, watch: Watch) -> Tokenizer:
     made = _tokenizer_of_ids(sources, options.tokenizer)
     if not needs_training(options.tokenizer):
         return made or make_tokenizer(options.tokenizer)
 
     def texts() -> Iterator[str]:
-        done = 0
+        done = n_bytes = 0
         for source in sources:
             for document in source.documents(SourceReport()):
-                done += 1
-                progress("tokenizer", done)
+                done, n_bytes = done + 1, n_bytes + len(document.text)
+                watch(Advance("tokenizer", done, n_bytes))
                 # Characters are collected from everything, or held-out text could not be encoded;
                 # merges are learned from the training side alone.
                 side = split_of(document.text, val_fraction=options.val_fraction, seed=options.seed)

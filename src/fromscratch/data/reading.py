@@ -8,6 +8,7 @@ and goes on, one that cannot raises `BadInput`, which ends the reading of that p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -55,12 +56,15 @@ class SourceReport:
         n_skipped: How many things gave no document: files, records.
         skipped: Place and reason of the first thousand of them.
         notes: Place and remark: what was read in another way than its maker may have meant.
+        share: Tells how much of the portion that is being read has been, from 0 to 1; set by its
+            reader.
     """
 
     files: int = 0
     n_skipped: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    share: Callable[[], float] = field(default=float, compare=False, repr=False)
 
     def skip(self, place: str, reason: str) -> None:
         """Counts what is left out, and lists it while the list is short."""

@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, tee, zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -170,7 +170,12 @@ class Source:
                 yield replace(whole, id=f"{label}#{part.first}", size=part.size, stretch=part)
 
     def read(
-        self, portion: Portion, report: SourceReport, tokenizer: Tokenizer | None = None
+        self,
+        portion: Portion,
+        report: SourceReport,
+        tokenizer: Tokenizer | None = None,
+        *,
+        then: Portion | None = None,
     ) -> Iterator[Document]:
         """Yields one portion's documents in a fixed order; says in `report` what was left out.
 
@@ -178,12 +183,13 @@ class Source:
             portion: One of `portions()`.
             report: Added to.
             tokenizer: Of the ids, where the source is `tokenised`.
+            then: The portion that will be read next: if it is far away, it is fetched meanwhile.
 
         Raises:
             UserError: Something is bad, and the reading says to stop.
         """
         if portion.remote is not None:
-            return self._read_remote(portion, portion.remote, report)
+            return self._read_remote(portion, then, report)
         if portion.path is None:
             return read_embedded(self.spec, self.name, self.reading, report)
         assert not portion.tokenised or tokenizer, "ids cannot be read without their tokenizer"
@@ -202,8 +208,11 @@ class Source:
         self, report: SourceReport, tokenizer: Tokenizer | None = None
     ) -> Iterator[Document]:
         """All documents, portion by portion; see `portions` and `read`."""
-        for portion in self._portions():
-            yield from self.read(portion, report, tokenizer)
+        ahead, portions = tee(self._portions())
+        next(ahead, None)
+        for portion, then in zip_longest(portions, ahead):
+            assert portion is not None
+            yield from self.read(portion, report, tokenizer, then=then)
 
     def count(self, enough: int) -> int:
         """How many documents there are if a text file is one, up to `enough`; reads little.
@@ -269,10 +278,13 @@ class Source:
         return digest.hexdigest()
 
     def _read_remote(
-        self, portion: Portion, file: HubFile, report: SourceReport
+        self, portion: Portion, then: Portion | None, report: SourceReport
     ) -> Iterator[Document]:
         assert self.hub is not None
-        with self.hub.local(file) as path:
+        assert portion.remote is not None
+        following = None if then is None else then.remote
+        ahead = following is not None
+        with self.hub.local(portion.remote, then=following, prefetch=ahead) as path:
             yield from read_file(path, self.name, self.reading, report, label=portion.id)
 
     def _files(self) -> tuple[list[Path], bool]:

@@ -32,6 +32,7 @@ def read_text_file(item: Input, report: SourceReport) -> Iterator[Document]:
         OSError: It cannot be read.
     """
     with open_bytes(item) as stream:
+        report.share = stream.share
         head = stream.read(BLOCK_BYTES)
         if _is_binary(head, item):
             report.skip(item.label, "binary")

@@ -8,6 +8,7 @@ opened with that state cuts off whatever a crash left behind it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ class ShardWriter:
     def abandon(self) -> None:
         """Lets go of the files as they are; what was committed can be gone on with."""
         for file in self._files or ():
-            file.close()
+            with contextlib.suppress(OSError):  # a full disk: what was not committed does not count
+                file.close()
         self._files = None
 
     def _append(self, tokens: npt.NDArray[np.generic], ends: npt.NDArray[np.int64]) -> None:

@@ -85,6 +85,11 @@ def documents_file(split: str, index: int) -> str:
     return f"docs-{split}-{index:05d}.npy"
 
 
+def spool_file(folder: str) -> str:
+    """The file beside a data folder that holds standard input while it is prepared."""
+    return f".{folder}.stdin"
+
+
 def hub_copy_file(oid: str, path: str) -> str:
     """The file name of a copy from the hub: 16 digits of its hash, then its own name.
 

@@ -9,13 +9,13 @@ checkpoints.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
 from fromscratch.checkpoint.state import Progress, TrainState
+from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -36,13 +36,13 @@ from fromscratch.track.jsonl import append_event
 from fromscratch.train.loop import LoopConfig
 
 
-def new_run(recipe: Recipe, root: Path, *, report: Callable[[str, int], None]) -> Session:
+def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     """Makes a run folder and everything to train in it.
 
     Args:
         recipe: What to run.
         root: The run folder; must not exist.
-        report: Progress of data preparation: stage and documents.
+        report: Told how the preparation of data goes.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.

@@ -11,7 +11,6 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fromscratch.data.batches import TrainingData
 from fromscratch.data.prepare import default_val_fraction
 from fromscratch.data.shards import Manifest, load_manifest
 from fromscratch.data.sources import EMBEDDED, Source, name_for
+from fromscratch.data.watching import Watch, unwatched
 from fromscratch.evaluate.loss import evaluate_loss
 from fromscratch.evaluate.yardsticks import Yardstick, yardsticks
 from fromscratch.foundation.errors import UserError
@@ -52,16 +52,14 @@ class FirstRun:
     step_seconds: float
 
 
-def plan_first_run(
-    source: str, minutes: float, overrides: list[str], *, report: Callable[[str, int], None]
-) -> FirstRun:
+def plan_first_run(source: str, minutes: float, overrides: list[str], *, report: Watch) -> FirstRun:
     """Prepares the text, measures this machine, and settles the recipe.
 
     Args:
         source: `stdlib` or the user's own text.
         minutes: Of training.
         overrides: Of the `try` recipe; `train.steps` replaces the measurement.
-        report: Progress of preparation: stage and documents.
+        report: Told how the preparation goes.
 
     Raises:
         UserError: There is no text, or no time.
@@ -116,10 +114,8 @@ def measure_step(recipe: Recipe) -> float:
 
 
 def _training_data(recipe: Recipe) -> TrainingData:
-    def silent(stage: str, documents: int) -> None:
-        """The data is prepared already."""
-
-    return open_data(recipe.data, recipe.model, recipe.eval.tokens, silent).training
+    # Prepared already: there is nothing to watch.
+    return open_data(recipe.data, recipe.model, recipe.eval.tokens, unwatched).training
 
 
 def next_free_run(name: str, parent: Path = Path("runs")) -> Path:

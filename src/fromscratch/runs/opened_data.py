@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_manifest
 from fromscratch.data.sources import Reading, Source, name_for
+from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.files import DATA_MANIFEST
 from fromscratch.model.config import ModelConfig
@@ -103,7 +103,7 @@ def open_data(
     data: DataConfig,
     model: ModelConfig,
     eval_tokens: int,
-    report: Callable[[str, int], None],
+    report: Watch,
 ) -> OpenedData:
     """Opens what a recipe trains on.
 
@@ -111,7 +111,7 @@ def open_data(
         data: The recipe's table.
         model: For context and vocabulary.
         eval_tokens: Upper bound of each validation set; 0 for all.
-        report: Progress of preparation: stage and documents.
+        report: Told how the preparation goes.
 
     Raises:
         UserError: The data cannot be had, or was made by another tokenizer than the recipe's.
@@ -198,7 +198,7 @@ def _held_out(parts: list[Part], context: int) -> dict[str, Windows]:
     return {f"{name} (source)" if name == POOLED else name: w for name, w in named}
 
 
-def _only_source(data: DataConfig, report: Callable[[str, int], None]) -> SourceConfig:
+def _only_source(data: DataConfig, report: Watch) -> SourceConfig:
     """`data.path` as a source, called what its text was called when it was prepared."""
     assert data.path is not None
     origin = SourceConfig(
@@ -210,7 +210,7 @@ def _only_source(data: DataConfig, report: Callable[[str, int], None]) -> Source
 
 
 def prepared_folders(
-    sources: list[SourceConfig], data: DataConfig, report: Callable[[str, int], None]
+    sources: list[SourceConfig], data: DataConfig, report: Watch
 ) -> dict[str, Path]:
     """The prepared data of each source, made now where it is not there yet.
 
@@ -229,7 +229,7 @@ def _origin(source: SourceConfig) -> Source:
     return Source(source.name, source.path, Reading(field=source.field, render=source.render))
 
 
-def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, int], None]) -> Path:
+def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
     """The folder that holds sources as the recipe wants them prepared."""
     origins = [origin.listed() for origin in origins]
     whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
@@ -256,7 +256,7 @@ def _prepared(origins: list[Source], data: DataConfig, report: Callable[[str, in
             dedup=data.dedup,
             seed=data.seed,
         )
-        prepare(origins, folder, options, progress=report)
+        prepare(origins, folder, options, watch=report)
     return folder
 
 

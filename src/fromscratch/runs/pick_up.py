@@ -7,12 +7,13 @@ step; what a kill left behind is cleared away and said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
 from fromscratch.checkpoint.state import Progress
+from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     CHECKPOINT_MANIFEST,
@@ -30,9 +31,7 @@ from fromscratch.runs.session import Session, disk_error
 from fromscratch.track.jsonl import append_event
 
 
-def open_run(
-    root: Path, overrides: Sequence[str] = (), *, report: Callable[[str, int], None]
-) -> Session:
+def open_run(root: Path, overrides: Sequence[str] = (), *, report: Watch) -> Session:
     """Picks up a run where its newest intact checkpoint stands.
 
     Args:
@@ -69,7 +68,7 @@ def _pick_up(
     paths: RunPaths,
     lock: FileLock,
     overrides: Sequence[str],
-    report: Callable[[str, int], None],
+    report: Watch,
 ) -> Session:
     """`open_run` once the run is ours."""
     before = load_recipe(str(paths.recipe))
