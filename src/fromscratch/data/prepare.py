@@ -99,16 +99,17 @@ def prepare(
     origins = journal_origins(folder)
     if len(origins) == len(sources):
         sources = [s.pinned(whence) for s, whence in zip(sources, origins, strict=True)]
-    job = _job(sources, options, part)
+    job = job_of(sources, options, part)
     command = _command(sources, folder, options, part)
-    joining = {"job": _job(sources, options, None), "options": asdict(options)}
+    joining = {"job": job_of(sources, options), "options": asdict(options)}
     with alone_in(folder):
         journal = load_journal(folder, job)
         if journal is None:
-            _check_not_empty(sources)
+            if part is None or part.index == 0:  # one look is enough: the text may be far away
+                check_not_empty(sources)
             sources = as_documents(sources, [options.documents] * len(sources))
             # Nothing is written or removed before all that can be refused has been.
-            tokenizer = _tokenizer_for(sources, options, progress)
+            tokenizer = tokenizer_for(sources, options, progress)
             documents = [source.reading.documents for source in sources]
             journal = Journal(job, documents, [SourceProgress() for _ in sources])
             journal.origins = [source.whence for source in sources]
@@ -212,7 +213,8 @@ def complete(
     skipped = {name: done.skipped for name, done in zip(names, journal.sources, strict=True)}
     fsync_folder(folder)
     if joining is not None:
-        manifest.save_part(folder, joining | {"skipped": skipped})
+        said = {name: done.notes for name, done in zip(names, journal.sources, strict=True)}
+        manifest.save_part(folder, joining | {"skipped": skipped, "notes": said})
     else:
         try:
             _check_split(manifest, options)
@@ -254,7 +256,7 @@ def default_val_fraction(
 
     fraction = fitting_val_fraction(islice(texts(), _LARGE_CORPUS), least=least, seed=seed)
     if fraction is None:
-        _check_not_empty(sources)
+        check_not_empty(sources)
         raise UserError(
             "The text is too short to hold some of it out for validation.",
             fix="Give more: a few files, or one of at least some ten thousand characters.",
@@ -262,7 +264,7 @@ def default_val_fraction(
     return fraction
 
 
-def _check_not_empty(sources: list[Source]) -> None:
+def check_not_empty(sources: list[Source]) -> None:
     """Finds out before anything is written that a source has no text at all."""
     for source in sources:
         report = SourceReport()
@@ -295,7 +297,7 @@ def as_documents(sources: list[Source], wanted: Sequence[Documents]) -> list[Sou
     return [settled(s, documents) for s, documents in zip(sources, wanted, strict=True)]
 
 
-def _job(sources: list[Source], options: PrepareOptions, part: Part | None) -> str:
+def job_of(sources: list[Source], options: PrepareOptions, part: Part | None = None) -> str:
     """Hash of all that determines the result; the text itself by its files' sizes and times."""
     content = [
         [[s.name, s.spec, asdict(s.reading), s.stamp()] for s in sources],
@@ -327,7 +329,17 @@ def _command(
     return words
 
 
-def _tokenizer_for(sources: list[Source], options: PrepareOptions, progress: Progress) -> Tokenizer:
+def tokenizer_for(sources: list[Source], options: PrepareOptions, progress: Progress) -> Tokenizer:
+    """The tokenizer that the options name, trained on the sources where it must be.
+
+    Args:
+        sources: With what a document is settled; see `as_documents`.
+        options: Tokenizer and split.
+        progress: As of `prepare`.
+
+    Raises:
+        UserError: There is no such tokenizer, or it cannot be made from these sources.
+    """
     made = _tokenizer_of_ids(sources, options.tokenizer)
     if not needs_training(options.tokenizer):
         return made or make_tokenizer(options.tokenizer)
