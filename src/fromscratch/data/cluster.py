@@ -172,7 +172,7 @@ def prepare_in_tasks(
         parts.rmdir()
     idle = _idle_tasks(sources, cluster.tasks)
     if idle:
-        note = f"{idle} of them had nothing to do: a file of text is read by one task"
+        note = f"{idle} of them had nothing to do: a file, or a row group of Parquet, is not cut"
         made = replace(made, notes=[*made.notes, (f"--tasks {cluster.tasks}", note)])
     return made
 
