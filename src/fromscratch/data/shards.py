@@ -32,6 +32,7 @@ from fromscratch.foundation.files import (
 
 FORMAT_VERSION = 2
 _OPEN_SHARDS = 256
+_OUR_COMMANDS = (b"fromscratch prepare ", b"fromscratch data merge ")
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
@@ -135,9 +136,7 @@ def is_prepared(folder: Path) -> bool:
     for manifest in (folder / DATA_MANIFEST, folder / DATA_PART):
         if manifest.is_file():
             return b'"tokenizer_fingerprint"' in manifest.read_bytes()
-    return marker.is_file() and marker.read_bytes().startswith(
-        (b"fromscratch prepare ", b"fromscratch data merge ")
-    )
+    return marker.is_file() and marker.read_bytes().startswith(_OUR_COMMANDS)
 
 
 def load_manifest(folder: Path) -> Manifest:
