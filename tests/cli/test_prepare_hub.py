@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -156,6 +157,52 @@ def test_parts_fetch_their_own_files_only(
     joined = run("data", "merge", "part-0", "part-1", "--out", "joined", cwd=tmp_path)
     assert joined.code == 0, joined
     assert files(tmp_path / "joined") == files(tmp_path / "whole")
+
+
+def test_two_data_sets_share_a_small_cache_and_nothing_comes_twice(
+    hub: HubServer, wanted: list[list[str]], tmp_path: Path
+) -> None:
+    hub.add("org/other", {"train.parquet": parquet(wanted[5])})
+    room = int(1.2 * max(len(content) for content in contents(wanted).values()))
+    prepare(
+        "hf:org/set", "hf:org/other", *BYTES, "--out", "data", "--keep-local", f"{room}B",
+        "--hub-cache", "cache", cwd=tmp_path,
+    )  # fmt: skip
+    assert documents(tmp_path / "data", "other") == sorted(wanted[5])
+    assert len(hub.fetches()) == N_FILES + 1
+
+
+def test_ctrl_c_while_it_downloads(hub: HubServer, wanted: list[list[str]], tmp_path: Path) -> None:
+    command = ["hf:org/set", *BYTES, "--hub-cache", "cache", "--out", "data"]
+    hub.trouble.append(Trouble(name_of(2), "slow", times=9, per_chunk=1.0))
+    process = start("prepare", *command, cwd=tmp_path)
+    wait_for(lambda: any(seen.sent for seen in content_of(hub, 2)))
+    time.sleep(0.3)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    answer = answer_of(process)
+    assert time.monotonic() - asked < 10
+    assert answer.code == 130, answer
+    assert answer.err.splitlines()[-1].startswith("Interrupted; the same command goes on")
+    assert "Traceback" not in answer.err
+    hub.trouble.clear()
+    prepare(*command, cwd=tmp_path)
+    assert documents(tmp_path / "data") == sorted(chain.from_iterable(wanted))
+
+
+def test_parts_of_different_commits_are_not_joined(hub: HubServer, tmp_path: Path) -> None:
+    command = ["hf:org/small", *BYTES, "--hub-cache", "cache"]
+    for part in range(2):
+        files_now = {f"train-{n}.jsonl": lines(texts(50, f"{part} {n}")) for n in range(2)}
+        if part == 0:
+            hub.add("org/small", files_now)
+        else:
+            hub.repos["datasets", "org/small"].commit(files_now)
+        prepare(*command, "--part", f"{part}/2", "--out", f"part-{part}", cwd=tmp_path)
+    refused = run("data", "merge", "part-0", "part-1", "--out", "data", cwd=tmp_path)
+    assert refused.code == 2
+    assert "at different commits" in refused.err
+    assert "hf:ORG/NAME@COMMIT" in refused.err
 
 
 @pytest.mark.slow

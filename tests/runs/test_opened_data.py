@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from fromscratch.data.sources import Source
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import read_json_lines
 from fromscratch.runs.assemble import new_run
-from fromscratch.runs.opened_data import OpenedData, open_data
+from fromscratch.runs.opened_data import OpenedData, open_data, prepared_folders
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.planning import make_plan
-from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.recipe import DataConfig, Recipe, SourceConfig
 from fromscratch.runs.recipe_files import parse_recipe
 
 HEAD = """
@@ -141,6 +142,34 @@ def test_a_tokenizer_that_is_trained_is_trained_on_all_sources(texts: Path) -> N
     before = {path: path.stat().st_mtime_ns for path in Path("prepared").rglob("*")}
     assert opened(recipe).training.fingerprint == data.training.fingerprint
     assert {path: path.stat().st_mtime_ns for path in Path("prepared").rglob("*")} == before
+
+
+def test_whatever_changes_the_data_is_prepared_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe never trains on what was prepared from the same text in another way."""
+    monkeypatch.chdir(tmp_path)
+    records = [
+        {"instruction": f"Add {i}.", "output": "Two.", "text": f"{i}", "row": f"row {i}"}
+        for i in range(60)
+    ]
+    lines = [json.dumps(record) + "\n" for record in records]
+    Path("a.jsonl").write_text("".join(lines))
+    source = SourceConfig(name="a", path="a.jsonl")
+    data = DataConfig(path="a.jsonl", tokenizer="bytes", val_fraction=0.2)
+    folders = [
+        prepared_folders([source.model_copy(update=of_source)], whole, silent)["a"]
+        for of_source, whole in [
+            ({}, data),
+            ({"field": "row"}, data),
+            ({"render": "alpaca"}, data),
+            ({}, data.model_copy(update={"dedup": "exact"})),
+            ({}, data.model_copy(update={"documents": "paragraph"})),
+            ({}, data.model_copy(update={"seed": 5})),
+        ]
+    ]
+    assert len(set(folders)) == len(folders)
+    assert prepared_folders([source], data, silent)["a"] == folders[0]
 
 
 def test_a_name_that_the_shared_folder_lacks_is_refused(together: Path) -> None:

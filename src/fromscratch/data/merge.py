@@ -199,6 +199,14 @@ def _in_order(parts: list[_Part]) -> list[_Part]:
     """All parts of one preparation, once each, by their numbers."""
     first = parts[0]
     for part in parts:
+        origins = [[source.spec for source in p.manifest.sources] for p in (part, first)]
+        if part.count == first.count and origins[0] != origins[1]:
+            raise UserError(
+                f"{part.folder} and {first.folder} were read from different places, or at "
+                f"different commits: {', '.join(origins[0])}; {', '.join(origins[1])}.",
+                fix="Prepare all parts from the same; a data set of the hub that changes is named "
+                "with its commit: hf:ORG/NAME@COMMIT.",
+            )
         if part.facts["job"] != first.facts["job"] or part.count != first.count:
             raise UserError(
                 f"{part.folder} and {first.folder} are parts of different preparations: their "
