@@ -202,6 +202,30 @@ MISTAKES = {
         ["prepare", "-", "b=-.jsonl", "--out", "x"],
         ["Standard input can be one source only"],
     ),
+    "workers without tasks": (
+        ["prepare", "text", "--out", "x", "--workers", "2"],
+        ["--workers is said of tasks", "--tasks 8"],
+    ),
+    "tasks and a part": (
+        ["prepare", "text", "--out", "x", "--tasks", "2", "--part", "0/2"],
+        ["--tasks makes all parts", "Leave one"],
+    ),
+    "Slurm's option for this machine": (
+        ["prepare", "text", "--out", "x", "--tasks", "2", "--slurm-partition", "cpu"],
+        ["--slurm-partition has no effect", "--executor slurm"],
+    ),
+    "Slurm without a time": (
+        ["prepare", "text", "--out", "x", "--tasks", "2", "--executor", "slurm"],
+        ["how long one may take", "--slurm-time 4:00:00"],
+    ),
+    "tasks of nothing": (
+        ["prepare", "empty", "--out", "x", "--tasks", "2"],
+        ["no text in empty"],
+    ),
+    "tasks with an unknown tokenizer": (
+        ["prepare", "text", "--out", "x", "--tokenizer", "gpt3", "--tasks", "2"],
+        ['Did you mean "gpt2"?'],
+    ),
     "prepare of an unknown part of the library": (
         ["prepare", "stdlib:asynco", "--out", "x"],
         ['"asynco"', 'Did you mean "stdlib:asyncio"?'],
@@ -320,3 +344,4 @@ def test_a_mistake_is_answered_with_its_fix(mistake: str, fromscratch: Callable,
     assert "Traceback" not in answer.err
     assert len(answer.err.strip().split("\n")) <= 5, "a message, not a page"
     assert not (place / "new").exists(), "nothing was begun"
+    assert not (place / "x-parts").exists(), "nothing was begun"

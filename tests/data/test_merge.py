@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +104,33 @@ def test_a_part_that_was_killed_goes_on(tmp_path: Path, at: int) -> None:
     assert "--part 1/2" in str(caught.value)
     prepare(sources, again, options, part=Part(1, 2))
     assert files(again) == files(folders[1])
+
+
+def test_what_was_remarked_of_parts_is_remarked_of_the_whole(tmp_path: Path) -> None:
+    for name in ("a", "b"):  # tokens without end-of-text, which are cut somewhere
+        np.save(tmp_path / f"{name}.npy", np.arange(5000, dtype=np.uint16) % 256)
+    sources = [Source("ids", str(tmp_path / "*.npy"))]
+    options = settings(val_fraction=0.0, allow_no_validation=True)
+    clean = prepare(sources, tmp_path / "clean", options)
+    assert len(clean.notes) == 2
+    merged = merge(make_parts(tmp_path, sources, 2, options), tmp_path / "merged")
+    assert merged.notes == clean.notes
+
+
+def test_joining_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+    sources = texts(tmp_path / "texts", 100)
+    folders = make_parts(tmp_path, sources, 2, settings())
+
+    def interrupt(event: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(folders, tmp_path / "merged", watch=interrupt)
+    with pytest.raises(UserError, match="Run it again: fromscratch data merge"):
+        load_manifest(tmp_path / "merged")
+    merge(folders, tmp_path / "merged")
+    prepare(sources, tmp_path / "clean", settings())
+    assert files(tmp_path / "merged") == files(tmp_path / "clean")
 
 
 class TestRefusals:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fromscratch.cli.documents_progress import documents_progress
+from fromscratch.cli.prepare_in_tasks import Executor, TaskOptions, tell_queued
 from fromscratch.cli.show import err, parse_size, print_warning, say, size, table
 
 if TYPE_CHECKING:
@@ -82,6 +83,20 @@ def run(
     fast: bool = typer.Option(
         True, help="Use gigatoken where it is installed and its ids are found the same."
     ),
+    tasks: int = typer.Option(
+        None, help="Prepare in so many tasks, each a part of the work, and join them."
+    ),
+    executor: Executor = typer.Option(None, help="Where the tasks run [local]."),
+    workers: int = typer.Option(
+        None, help="Tasks at the same time [as many as cores, or as the cluster has room for]."
+    ),
+    task_cores: int = typer.Option(None, help="Cores of a task on a cluster [1]."),
+    task_memory: str = typer.Option(None, help="Memory of a task on a cluster [4GB]."),
+    slurm_partition: str = typer.Option(None, help="Slurm's partition for the tasks."),
+    slurm_time: str = typer.Option(None, help="Slurm's time limit for a task, such as 4:00:00."),
+    sbatch: list[str] = typer.Option(
+        [], help="A further option of Slurm's sbatch, such as account=NAME; may be repeated."
+    ),
     seed: int = typer.Option(0, help="Of the split."),
     shard_tokens: int = typer.Option(100_000_000, help="Tokens in a shard."),
     no_validation: bool = typer.Option(False, "--no-validation", help="Hold nothing out."),
@@ -92,11 +107,16 @@ def run(
 
     Example: fromscratch prepare my-texts/ --out prepared/mine --tokenizer bpe:4096
     """
+    from fromscratch.data.cluster import Queued, prepare_in_tasks
     from fromscratch.data.folder import check_folder
     from fromscratch.data.options import Part, PrepareOptions
     from fromscratch.data.prepare import default_val_fraction, prepare
     from fromscratch.data.sources import Copies, Reading, parse_sources
 
+    task_options = TaskOptions(
+        tasks, executor, workers, task_cores, task_memory, slurm_partition, slurm_time, sbatch
+    )
+    task_options.check(part)
     reading = Reading(field=field, render=render, on_bad=on_bad.value)
     copies = Copies(hub_cache, parse_size(keep_local))
     named = parse_sources(sources, reading, copies)
@@ -115,15 +135,25 @@ def run(
             shard_tokens=shard_tokens,
             allow_no_validation=no_validation,
         )
-        made = prepare(
-            parsed,
-            to,
-            options,
-            part=None if part is None else Part.parse(part),
-            overwrite=overwrite,
-            fast=fast,
-            watch=watch,
-        )
+        if tasks is None:
+            made = prepare(
+                parsed,
+                to,
+                options,
+                part=None if part is None else Part.parse(part),
+                overwrite=overwrite,
+                fast=fast,
+                watch=watch,
+            )
+        else:
+            cluster = task_options.cluster()
+            joined = prepare_in_tasks(
+                parsed, to, options, cluster, overwrite=overwrite, fast=fast, watch=watch
+            )
+            if isinstance(joined, Queued):
+                tell_queued(joined, to, as_json=as_json)
+                return
+            made = joined
     if as_json:
         show_as_json(made)
         return

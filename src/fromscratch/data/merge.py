@@ -136,8 +136,13 @@ class _Part:
         """What only reading the text could tell."""
         summary = self.manifest.sources[number]
         progress.bytes += summary.bytes
-        skipped = [(a, b) for a, b in self.facts["skipped"][summary.name]]
-        progress.take_over(SourceReport(n_skipped=summary.files_skipped, skipped=skipped))
+        skipped, notes = (
+            [(place, what) for place, what in self.facts[key][summary.name]]
+            for key in ("skipped", "notes")
+        )
+        progress.take_over(
+            SourceReport(n_skipped=summary.files_skipped, skipped=skipped, notes=notes)
+        )
 
     def _rows(
         self, name: str, dtype: npt.DTypeLike, width: int, first: int, n: int

@@ -106,10 +106,10 @@ def prepare(
         journal = load_journal(folder, job)
         _say_whether_it_goes_on(folder, journal, watch)
         if journal is None:
-            _check_not_empty(sources, fetch=part is None)
+            check_not_empty(sources, fetch=part is None)
             sources = as_documents(sources, [options.documents] * len(sources))
             # Nothing is written or removed before all that can be refused has been.
-            tokenizer = _tokenizer_for(sources, options, watch)
+            tokenizer = tokenizer_for(sources, options, watch)
             documents = [source.reading.documents for source in sources]
             journal = Journal(job, documents, [SourceProgress() for _ in sources])
             journal.origins = [source.whence for source in sources]
@@ -248,7 +248,8 @@ def complete(
     skipped = {name: done.skipped for name, done in zip(names, journal.sources, strict=True)}
     fsync_folder(folder)
     if joining is not None:
-        manifest.save_part(folder, joining | {"skipped": skipped})
+        said = {name: done.notes for name, done in zip(names, journal.sources, strict=True)}
+        manifest.save_part(folder, joining | {"skipped": skipped, "notes": said})
     else:
         try:
             _check_split(manifest, options)
@@ -291,7 +292,7 @@ def default_val_fraction(
 
     fraction = fitting_val_fraction(islice(texts(), _LARGE_CORPUS), least=least, seed=seed)
     if fraction is None:
-        _check_not_empty(sources)
+        check_not_empty(sources)
         raise UserError(
             "The text is too short to hold some of it out for validation.",
             fix="Give more: a few files, or one of at least some ten thousand characters.",
@@ -299,7 +300,7 @@ def default_val_fraction(
     return fraction
 
 
-def _check_not_empty(sources: list[Source], *, fetch: bool = False) -> None:
+def check_not_empty(sources: list[Source], *, fetch: bool = False) -> None:
     """Finds out before anything is written that a source has no text at all.
 
     Of the hub nothing is looked at, but with `fetch` the file that will be read first anyway.
@@ -337,7 +338,17 @@ def as_documents(sources: list[Source], wanted: Sequence[Documents]) -> list[Sou
     return [settled(s, documents) for s, documents in zip(sources, wanted, strict=True)]
 
 
-def _tokenizer_for(sources: list[Source], options: PrepareOptions, watch: Watch) -> Tokenizer:
+def tokenizer_for(sources: list[Source], options: PrepareOptions, watch: Watch) -> Tokenizer:
+    """The tokenizer that the options name, trained on the sources where it must be.
+
+    Args:
+        sources: With what a document is settled; see `as_documents`.
+        options: Tokenizer and split.
+        watch: Told how far the reading is.
+
+    Raises:
+        UserError: There is no such tokenizer, or it cannot be made from these sources.
+    """
     made = _tokenizer_of_ids(sources, options.tokenizer)
     if not needs_training(options.tokenizer):
         return made or make_tokenizer(options.tokenizer)

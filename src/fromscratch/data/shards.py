@@ -34,6 +34,7 @@ FORMAT_VERSION = 2
 # Each holds a file open, of which a process may have 1,024 (macOS: 256), and a mixture has a stream
 # for each source. Opening one takes a tenth of a millisecond.
 _OPEN_SHARDS = 64
+_OUR_COMMANDS = (b"fromscratch prepare ", b"fromscratch data merge ")
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
@@ -142,8 +143,7 @@ def is_prepared(folder: Path) -> bool:
     for manifest in (folder / DATA_MANIFEST, folder / DATA_PART):
         if manifest.is_file():
             return b'"tokenizer_fingerprint"' in manifest.read_bytes()
-    begun = (b"fromscratch prepare ", b"fromscratch data merge ")
-    return marker.is_file() and marker.read_bytes().startswith(begun)
+    return marker.is_file() and marker.read_bytes().startswith(_OUR_COMMANDS)
 
 
 def load_manifest(folder: Path) -> Manifest:

@@ -32,6 +32,12 @@ DATA_PART = "part.json"
 DATA_PART_KEYS = "keys.bin"
 DATA_PART_BANDS = "bands.bin"
 
+# --- names inside DATA-parts/, where several tasks prepare the parts of DATA ----------------------
+PARTS_PLAN = "plan.json"
+PARTS_TOKENIZER = "tokenizer"
+PARTS_LOGS = "logs"
+PARTS_JOINING_LOGS = "joining"
+
 # --- names inside RUN/ ----------------------------------------------------------------------------
 RUN_RECIPE = "recipe.toml"
 RUN_METRICS = "metrics.jsonl"
@@ -88,6 +94,16 @@ def documents_file(split: str, index: int) -> str:
 def spool_file(folder: str) -> str:
     """The file beside a data folder that holds standard input while it is prepared."""
     return f".{folder}.stdin"
+
+
+def parts_folder(data: Path) -> Path:
+    """Where the parts of `data` lie while several tasks prepare them: beside it."""
+    return data.with_name(f"{data.name}-parts")
+
+
+def part_folder(index: int) -> str:
+    """The folder name of one part: `part-00000`."""
+    return f"part-{index:05d}"
 
 
 def hub_copy_file(oid: str, path: str) -> str:
