@@ -82,3 +82,32 @@ def test_ctrl_c_while_merges_are_learned(place: Path, tmp_path: Path) -> None:
     process.wait(60)  # else it would go on to its end, and succeed
     assert process.returncode != 0
     assert not (tmp_path / "made").exists()
+
+
+def test_the_text_of_records_is_named_as_for_prepare(fromscratch: Callable, place: Path) -> None:
+    rows = [{"body": f"Record {i} of many.\n" * 20, "title": str(i)} for i in range(40)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call = ["tokenizer", "train", "rows.jsonl", "--vocab-size", "270", "--out", "tok-rows"]
+    refused = fromscratch(*call)
+    assert refused.code == 2
+    assert 'no field "text"' in refused.err
+    assert "--field" in refused.err
+    made = fromscratch(*call, "--field", "body")
+    assert made.code == 0, made.err
+    compared = fromscratch(
+        "tokenizer", "compare", "rows.jsonl", "--field", "body", "--candidates", "tok-rows,bytes"
+    )
+    assert compared.code == 0, compared.err
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("train.bin", "is tokens already"), ("-", "read only once")]
+)
+def test_what_is_no_text_to_learn_from(
+    fromscratch: Callable, place: Path, source: str, said: str
+) -> None:
+    (place / "train.bin").write_bytes(bytes(1000))
+    refused = fromscratch("tokenizer", "train", source, "--out", "tok-none")
+    assert refused.code == 2
+    assert said in refused.err
+    assert not (place / "tok-none").exists()

@@ -1,62 +1,226 @@
-"""The commands in README.md are run, in its order, as they stand."""
+"""The commands in the README and on the pages of docs/ are run, in their order, as they stand."""
 
+import gzip
+import json
 import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
+import typer
+from typed_commands import PAGES, ROOT, blocks, commands
+from typer.core import TyperGroup
 
-ROOT = Path(__file__).parents[2]
-# A newcomer has ten minutes; a test has seconds. Only lengths are changed, never what is done.
-SHORTER = {"--minutes 10": "--minutes 0.02", "train.steps=2000": "train.steps=12"}
+from fromscratch.cli.main import app
+from fromscratch.runs.recipe_files import load_recipe
+
+# A newcomer has ten minutes; a test has seconds. Only lengths and vocabularies are changed, never
+# what is done.
+SHORTER = {
+    "--minutes 10": "--minutes 0.02",
+    "train.steps=2000": "train.steps=12",
+    "--tokenizer gpt2": "--tokenizer bytes",
+}
 
 
-def commands(document: str) -> list[str]:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    return [line for block in blocks for line in block.strip().split("\n")]
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Path:
+    """A folder with what the pages call by name, and `fromscratch` on the path."""
+    texts = tmp_path / "my-texts"
+    texts.mkdir()
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(library.glob("*.py"))[:60]:
+        shutil.copy(path, texts / f"{path.stem}.txt")
+    program = tmp_path / ".bin" / "fromscratch"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fromscratch "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return tmp_path
+
+
+@pytest.fixture
+def collector(newcomer: Path) -> Path:
+    """The same with text of every kind that docs/data.md reads."""
+    words = [f"Paragraph {i} has {i * i} words, or nearly so.\n\n" for i in range(600)]
+    (newcomer / "notes/old").mkdir(parents=True)
+    for i in range(5):
+        (newcomer / f"notes/old/{i}.md").write_text("".join(words[i * 100 : (i + 1) * 100]))
+    (newcomer / "novel.txt.gz").write_bytes(gzip.compress("".join(words).encode()))
+    rows = [{"id": i, "text": words[i] * 5, "body": words[i] * 4} for i in range(300)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (newcomer / "stories.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (newcomer / "articles.jsonl").write_text(lines)
+    (newcomer / "pages").mkdir()
+    for i in range(3):
+        table = pyarrow.table({"text": [f"Page {i}.{j}: {words[j]}" for j in range(200)]})
+        pyarrow.parquet.write_table(table, newcomer / f"pages/{i}.parquet")
+    alpaca = [{"instruction": w, "input": "", "output": w.upper()} for w in words[:200]]
+    (newcomer / "instructions.json").write_text(json.dumps(alpaca))
+    turns = [
+        {"messages": [{"role": "user", "content": w}, {"role": "assistant", "content": "Yes."}]}
+        for w in words[:200]
+    ]
+    (newcomer / "chats.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+    ids = np.concatenate([[*w.encode(), 256] for w in words[:100]])  # of the tokenizer `bytes`
+    ids.astype("<u2").tofile(newcomer / "train.bin")
+    (newcomer / "scraped").mkdir()
+    for i in range(30):
+        (newcomer / f"scraped/{i}.txt").write_text("".join(words[i : i + 20]))
+    (newcomer / "scraped/torn.jsonl").write_text('{"text": "good"}\n{"text": "ba')
+    # An item that stands in the training text, as docs/data.md says of it.
+    abc = (newcomer / "my-texts/argparse.txt").read_text()
+    items = [{"question": " ".join(abc.split()[n : n + 60])} for n in range(1000, 3000, 60)]
+    (newcomer / "questions.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
+    for block in blocks("docs/data.md", "toml"):
+        name = block.text.split("\n")[0].removeprefix("# ")
+        (newcomer / name).write_text(block.text)
+    return newcomer
+
+
+def run_page(page: str, place: Path) -> int:
+    """Runs a page's commands one after the other; returns how many there were."""
+    ours = [(c, code) for c, code in commands(page) if "fromscratch " in c]
+    for command, code in ours:
+        for long, short in SHORTER.items():
+            command = command.replace(long, short)
+        if "fromscratch prepare" in command and "--tokenizer" not in command:
+            command = command.replace(
+                "fromscratch prepare", "fromscratch prepare --tokenizer bytes"
+            )
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=place,
+            env=os.environ
+            | {"NO_COLOR": "1", "PATH": f"{place / '.bin'}{os.pathsep}{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    return len(ours)
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_make_targets_exist(document: str):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    made = [c.split("#")[0].split()[1] for c in commands(document) if c.startswith("make ")]
+    made = [c.split()[1] for c, _ in commands(document) if c.startswith("make ")]
     assert made
     for target in made:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 @pytest.mark.slow
-def test_the_readme_s_commands_work_one_after_the_other(tmp_path: Path):
-    texts = tmp_path / "my-texts"
-    texts.mkdir()
-    library = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(library.glob("*.py"))[:60]:
-        shutil.copy(path, texts / f"{path.stem}.txt")
-    ours = [c for c in commands("README.md") if c.startswith("fromscratch ")]
-    assert len(ours) >= 8
-    for command in ours:
-        for long, short in SHORTER.items():
-            command = command.replace(long, short)
-        done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)],
-            cwd=tmp_path,
-            env=os.environ | {"NO_COLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert (tmp_path / "runs/try/report.html").is_file()
+def test_the_readme_s_commands_work_one_after_the_other(newcomer: Path):
+    assert run_page("README.md", newcomer) >= 8
+    assert (newcomer / "runs/try/report.html").is_file()
 
 
-def test_pictures_that_the_readme_shows_are_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
-        assert (ROOT / picture).stat().st_size < 200_000
+@pytest.mark.slow
+def test_the_commands_about_data_work_one_after_the_other(
+    collector: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert run_page("docs/data.md", collector) >= 20
+    skipped = json.loads((collector / "prepared/scraped/manifest.json").read_text())["sources"]
+    assert skipped[0]["files_skipped"] == 1
+    monkeypatch.chdir(collector)
+    for block in blocks("docs/data.md", "python"):
+        exec(block.text, {})
+
+
+@pytest.mark.slow
+def test_the_commands_about_tokenizers_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/tokenizers.md", newcomer) >= 6
+
+
+def test_every_other_page_runs_nothing():
+    for page in PAGES:
+        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md"):
+            assert not [c for c, _ in commands(page) if "fromscratch " in c], page
+
+
+NOT_RUN = [(page, c) for page in PAGES for c, _ in commands(page, run=False)]
+
+
+@pytest.mark.parametrize(("page", "command"), NOT_RUN)
+def test_commands_that_need_a_network_or_hours_have_the_right_options(page: str, command: str):
+    program, *words = shlex.split(command)
+    assert program == "fromscratch"
+    arguments = parsed(words)
+    if words[0] in ("plan", "train"):  # the recipe is there, and every key in it
+        load_recipe(arguments["recipe"], arguments["overrides"] or [])
+
+
+def test_a_wrong_option_is_found():
+    with pytest.raises(Exception, match="No such option: --keep-locl"):
+        parsed(["prepare", "hf:a/b", "--out", "x", "--keep-locl", "6GB"])
+
+
+def parsed(words: list[str]) -> dict:
+    """What the command line makes of the words, short of doing it."""
+    command = typer.main.get_command(app)
+    context = None
+    while True:
+        context = command.make_context(command.name, list(words), parent=context)
+        if not isinstance(command, TyperGroup):
+            return context.params
+        words = [*context._protected_args, *context.args]
+        _, command, words = command.resolve_command(context, words)
+
+
+def test_the_arithmetic_of_fineweb_edu(capsys: pytest.CaptureFixture[str]):
+    page = "docs/fineweb-edu.md"
+    (block,) = blocks(page, "python")
+    given: dict[str, float] = {}
+    exec(block.text, given)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rate = float(re.findall(r"^\| R2 \| (\d+) MB", text, re.MULTILINE)[0]) * 1e6
+    assert given["R"] == rate
+    size = given["P"]
+
+    def minutes(per_second: float, line: float) -> str:
+        first = 2.15e9
+        seconds = first / line + max((size - first) / line, given["T"] / per_second)
+        return f"{seconds / 60:.0f} min"
+
+    rows = {"**both, two cores**": 2, "both, one core": 1, "both, four cores, if they scale": 4}
+    for name, cores in rows.items():
+        (row,) = [r for r in text.split("\n") if r.startswith(f"| {name} |")]
+        cells = row.replace("**", "").split(" | ")[1:]
+        wanted = [minutes(rate / 2 * cores, line) for line in (12.5e6, 125e6)]
+        assert [cell.rstrip(" |") for cell in cells] == wanted, name
+    said = capsys.readouterr().out
+    assert said.startswith(minutes(rate, 12.5e6).removesuffix(" min"))
+    assert f"| the data, both together | | {re.findall(r'([0-9.]+) GB', said)[0]} GB |" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_and_pages_that_are_pointed_at_are_there(page: str):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for mark, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), target
+        if mark:
+            assert path.stat().st_size < 200_000, target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings]
+
+
+def test_the_three_lines_of_the_growing_share():
+    (block,) = blocks("docs/data.md", "toml")
+    stage = block.text.split("[[data.stage]]")[1].split("[train]")[0]
+    assert len(textwrap.dedent(stage).strip().split("\n")) == 2  # and the table's own line

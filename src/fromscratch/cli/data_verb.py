@@ -25,7 +25,7 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Looks into prepared data.
+    """Looks into prepared data, and joins parts of it.
 
     Example: fromscratch data show prepared/mine
     """
@@ -34,7 +34,7 @@ def _group() -> None:
 @app.command()
 def show(
     data: Path = typer.Argument(..., help="A folder that `prepare` wrote."),
-    context: int = typer.Option(1024, help="The model's context, to compare lengths with."),
+    context: int = typer.Option(1024, help="Tokens of a model's context, to compare lengths with."),
     picture: Path = typer.Option(None, help="Write the length histogram into this PNG file."),
     samples: int = typer.Option(10, help="How many random documents to show."),
     seed: int = typer.Option(0, help="Chooses the random documents."),

@@ -37,7 +37,7 @@ def run(
         None, help="An evaluation set: JSON, JSON lines or text; may be given several times."
     ),
     part: Part = typer.Option(
-        Part.all, help="Of files split 85/10/5 in their order: all, train, test or val."
+        Part.all, help="Of a file whose items are 85% train, 10% test, 5% val in that order: which."
     ),
     ngram: int = typer.Option(13, help="Words that must follow one another in both."),
     full: bool = typer.Option(False, "--full", help="Read all text, however large the data."),
@@ -45,8 +45,8 @@ def run(
 ) -> None:
     """Finds evaluation items in the training text, by 13 words that follow one another.
 
-    Of more than 500 million training tokens so many are looked at, evenly spread. The exit code is
-    0 where nothing was found, 1 where something was, 2 for a mistake in the call.
+    Looks at 500 million training tokens at most, evenly spread; --full looks at all. The exit code
+    is 0 where nothing was found, 1 where something was, 2 for a mistake in the call.
 
     Example: fromscratch doctor prepared/mine --against hellaswag_val.jsonl
     """

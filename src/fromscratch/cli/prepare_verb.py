@@ -50,18 +50,21 @@ class Dedup(Enum):
 def run(
     sources: list[str] = typer.Argument(
         ...,
-        help="Files, folders or globs of text, JSON lines or Parquet; hf:ORG/NAME[:CONFIG] of the "
-        'hub; "-" for standard input; "stdlib". NAME=SOURCE gives one a name.',
+        help="Files, folders or globs of text, JSON lines, Parquet or token shards; "
+        'hf:ORG/NAME[:CONFIG] of the hub; "-" for standard input; "stdlib". NAME=SOURCE gives '
+        "one a name.",
     ),
     to: Path = typer.Option(..., "--out", help="Folder to write the prepared data into."),
     tokenizer: str = typer.Option(
         "gpt2", help="gpt2, bytes, chars, bpe:N (trained on this text), or a tokenizer's path."
     ),
     val_fraction: float = typer.Option(
-        None, help="Share of documents held out [0.01, or more of a small text]."
+        None, help="Share of documents held out for validation [0.01, or more of a small text]."
     ),
     documents: Documents = typer.Option(
-        Documents.auto, help="What a document is in plain text; auto cuts files where they are few."
+        Documents.auto,
+        help="What a document of plain text is: auto is the file, or a passage of one where "
+        "there are few files.",
     ),
     dedup: Dedup = typer.Option(
         Dedup.none, help="Leave out copies of documents that came before: exact, or near ones too."
@@ -73,12 +76,16 @@ def run(
         None, help="Records are conversations: render them by this chat template (alpaca)."
     ),
     on_bad: OnBad = typer.Option(
-        OnBad.stop, help="What cannot be read ends in an error, or is left out and listed."
+        OnBad.stop, help="At what cannot be read: stop with an error, or skip it and list it."
     ),
-    keep_local: str = typer.Option("30GB", help="Disk that files from the hub may take meanwhile."),
-    hub_cache: Path = typer.Option(None, help="Folder for files from the hub [this user's cache]."),
+    keep_local: str = typer.Option(
+        "30GB", help="Disk that copies of files from the hub may take, such as 6GB."
+    ),
+    hub_cache: Path = typer.Option(
+        None, help="Folder for copies of files from the hub [this user's cache]."
+    ),
     part: str = typer.Option(
-        None, help="Do only part I/N of the work (0/4 to 3/4); `data merge` joins the parts."
+        None, help="Do one part of the work, I/N: 0/4, 1/4, 2/4 or 3/4; `data merge` joins them."
     ),
     fast: bool = typer.Option(
         True, help="Use gigatoken where it is installed and its ids are found the same."
@@ -97,8 +104,8 @@ def run(
     sbatch: list[str] = typer.Option(
         [], help="A further option of Slurm's sbatch, such as account=NAME; may be repeated."
     ),
-    seed: int = typer.Option(0, help="Of the split."),
-    shard_tokens: int = typer.Option(100_000_000, help="Tokens in a shard."),
+    seed: int = typer.Option(0, help="Chooses which documents are held out."),
+    shard_tokens: int = typer.Option(100_000_000, help="Tokens in a file of the output."),
     no_validation: bool = typer.Option(False, "--no-validation", help="Hold nothing out."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace prepared data in --out."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),

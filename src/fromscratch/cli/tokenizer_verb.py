@@ -18,14 +18,24 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 _SAMPLE = "200MB"
-_SOURCES = typer.Argument(..., help='Text files, folders, globs, or "stdlib".')
+_SOURCES = typer.Argument(
+    ...,
+    help="Files, folders or globs of text, JSON lines or Parquet; hf:ORG/NAME[:CONFIG] of the "
+    'hub; "stdlib". As for prepare.',
+)
+_FIELD = typer.Option("text", help="The field of JSON and Parquet records that is the text.")
+_RENDER = typer.Option(
+    None, help="Records are conversations: render them by this chat template (alpaca)."
+)
 _SAMPLE_OPTION = typer.Option(
     _SAMPLE, help="Text to learn from at most; documents are taken evenly from all sources."
 )
 _VAL_FRACTION = typer.Option(
-    None, help="Share of documents that is not learned from, as for prepare."
+    None,
+    help="Share of documents held out, not learned from, as for prepare [0.01, or more of a "
+    "small text].",
 )
-_SEED = typer.Option(0, help="Of the split, as for prepare.")
+_SEED = typer.Option(0, help="Chooses what is held out, as for prepare.")
 
 
 @app.callback()
@@ -47,17 +57,20 @@ def train(
         "modern", help="How text is cut before merging: modern, gpt2 or line."
     ),
     special: list[str] = typer.Option(
-        [], help="A further special token, such as <|user|>; may be given several times."
+        [], help="A further special token, such as '<|user|>'; may be given several times."
     ),
+    field: str = _FIELD,
+    render: str = _RENDER,
     sample: str = _SAMPLE_OPTION,
     val_fraction: float = _VAL_FRACTION,
     seed: int = _SEED,
 ) -> None:
-    """Trains a byte-level BPE on text.
+    """Trains a byte-level BPE on the training side of some text.
 
     Example: fromscratch tokenizer train my-texts/ --vocab-size 4096 --out my-tokenizer
     """
     from fromscratch.cli.tokenizer_work import bytes_per_token, sides_of, waiting
+    from fromscratch.data.sources import Reading
     from fromscratch.tokenizer.build import train_bpe
     from fromscratch.tokenizer.names import bpe_size, check_pattern
 
@@ -65,7 +78,8 @@ def train(
     check_pattern(pattern)
     if (to / "tokenizer.json").exists():
         raise UserError(f"{to} already holds a tokenizer.", fix="Choose another --out.")
-    sides = sides_of(sources, sample=sample, val_fraction=val_fraction, seed=seed)
+    reading = Reading(field=field, render=render)
+    sides = sides_of(sources, reading, sample=sample, val_fraction=val_fraction, seed=seed)
     with waiting("learning merges") as call:
         tokenizer = call(
             lambda: train_bpe(
@@ -91,6 +105,8 @@ def compare(
         "these sources), or a folder with a tokenizer.json.",
     ),
     width: int = typer.Option(768, help="Width of the model, for the size of the embedding."),
+    field: str = _FIELD,
+    render: str = _RENDER,
     sample: str = _SAMPLE_OPTION,
     val_fraction: float = _VAL_FRACTION,
     seed: int = _SEED,
@@ -101,11 +117,13 @@ def compare(
     Example: fromscratch tokenizer compare my-texts/ --candidates gpt2,bpe:4096,bpe:4096:gpt2
     """
     from fromscratch.cli.tokenizer_work import measure, sides_of
+    from fromscratch.data.sources import Reading
 
     names = [name for given in candidates for name in given.split(",") if name]
     if not names:
         raise UserError("There is nothing to compare.", fix="Say --candidates gpt2,bpe:4096.")
-    sides = sides_of(sources, sample=sample, val_fraction=val_fraction, seed=seed)
+    reading = Reading(field=field, render=render)
+    sides = sides_of(sources, reading, sample=sample, val_fraction=val_fraction, seed=seed)
     measured = [measure(name, sides, width=width) for name in names]
     if as_json:
         typer.echo(json.dumps([m.to_json() for m in measured], indent=2))

@@ -22,7 +22,7 @@ from fromscratch.cli.show import err, parse_size
 from fromscratch.data.documents import Document, Split
 from fromscratch.data.prepare import as_documents, default_val_fraction
 from fromscratch.data.sample import HashSample, sample_sides
-from fromscratch.data.sources import Source, SourceReport, parse_sources
+from fromscratch.data.sources import Reading, Source, SourceReport, parse_sources
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import make_tokenizer
 from fromscratch.tokenizer.names import needs_training
@@ -60,7 +60,7 @@ class Measured:
 
 
 def sides_of(
-    specs: list[str], *, sample: str, val_fraction: float | None, seed: int
+    specs: list[str], reading: Reading, *, sample: str, val_fraction: float | None, seed: int
 ) -> dict[Split, HashSample]:
     """A sample of what `prepare` would train on and hold out.
 
@@ -68,15 +68,24 @@ def sides_of(
         UserError: There is no text, or nothing falls on one of the sides.
     """
     most_bytes = parse_size(sample)
-    parsed = parse_sources(specs)
-    if not any(source.count(1) for source in parsed):
-        raise UserError("There is no text in these sources.")
+    parsed = parse_sources(specs, reading)
+    for source in parsed:
+        if source.is_standard_input:
+            raise UserError(
+                "Standard input can be read only once.", fix="Put it into a file, and name that."
+            )
+        if source.tokenised:
+            raise UserError(
+                f"{source.spec} is tokens already, and not text.", fix="Name the text itself."
+            )
     if val_fraction is None:
         val_fraction = default_val_fraction(parsed, least=0.01, seed=seed)
     elif not 0.0 <= val_fraction < 1.0:
         raise UserError(f"--val-fraction {val_fraction} is not between 0 and 1.")
     documents = _read(as_documents(parsed, ["auto"] * len(parsed)))
     sides = sample_sides(documents, most_bytes=most_bytes, val_fraction=val_fraction, seed=seed)
+    if not any(side.bytes for side in sides.values()):
+        raise UserError("There is no text in these sources.")
     if not sides["train"].bytes:
         raise UserError("All text was held out: there is none to learn from.", fix="Give more.")
     return sides
