@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fromscratch.data.compressed import zstd
 from fromscratch.data.documents import Document, fitting_val_fraction, split_of
+from fromscratch.data.folder import spool
 from fromscratch.data.reading import Reading
 from fromscratch.data.sources import (
     EMBEDDED,
@@ -25,7 +26,6 @@ from fromscratch.data.sources import (
     SourceReport,
     name_for,
     parse_sources,
-    spool,
 )
 from fromscratch.foundation.errors import UserError
 

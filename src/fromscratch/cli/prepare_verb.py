@@ -117,7 +117,8 @@ def run(
     from fromscratch.data.cluster import Queued, prepare_in_tasks
     from fromscratch.data.folder import check_folder
     from fromscratch.data.options import Part, PrepareOptions
-    from fromscratch.data.prepare import default_val_fraction, prepare
+    from fromscratch.data.prepare import prepare
+    from fromscratch.data.settling import default_val_fraction
     from fromscratch.data.sources import Copies, Reading, parse_sources
 
     task_options = TaskOptions(

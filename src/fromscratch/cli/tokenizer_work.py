@@ -20,8 +20,8 @@ from rich.progress import (
 
 from fromscratch.cli.show import err, parse_size
 from fromscratch.data.documents import Document, Split
-from fromscratch.data.prepare import as_documents, default_val_fraction
 from fromscratch.data.sample import HashSample, sample_sides
+from fromscratch.data.settling import as_documents, default_val_fraction
 from fromscratch.data.sources import Reading, Source, SourceReport, parse_sources
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import make_tokenizer

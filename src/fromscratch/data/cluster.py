@@ -24,12 +24,8 @@ from fromscratch.data.cluster_plan import Plan, PlannedSource, forget_parts
 from fromscratch.data.folder import alone_in, check_folder
 from fromscratch.data.job import job_of
 from fromscratch.data.options import Part, PrepareOptions, usable_cores
-from fromscratch.data.prepare import (
-    Prepared,
-    as_documents,
-    check_not_empty,
-    tokenizer_for,
-)
+from fromscratch.data.prepare import Prepared
+from fromscratch.data.settling import as_documents, check_not_empty, tokenizer_for
 from fromscratch.data.sources import Source
 from fromscratch.data.watching import Advance, Remark, Watch, unwatched
 from fromscratch.foundation.errors import UserError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,6 @@ from filelock import FileLock, Timeout
 from fromscratch.data.documents import SPLITS
 from fromscratch.data.journal import Journal
 from fromscratch.data.shards import is_prepared
-from fromscratch.data.sources import spool
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     DATA_INCOMPLETE,
@@ -198,3 +198,24 @@ def _taken(folder: Path) -> UserError:
         f"Another process is preparing {folder} at this moment.",
         fix="Wait for it, or choose another --out.",
     )
+
+
+def spool(stream: BinaryIO, path: Path) -> Path:
+    """Puts all of a stream into a file, which is whole on the disk when this returns.
+
+    Args:
+        stream: Standard input, as bytes.
+        path: Replaced if it exists; a half-written one is never seen under this name.
+    """
+    temporary = path.with_name(temporary_name(path.name))
+    try:
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+    return path

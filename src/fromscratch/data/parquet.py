@@ -63,6 +63,17 @@ def stretches(item: Input) -> list[Stretch] | None:
     return found or None
 
 
+def n_rows(path: Path, stretch: Stretch | None = None) -> int:
+    """Rows of a file or of a stretch of it, as the file itself says; 0 of what cannot be read."""
+    try:
+        with _opened(path) as file:
+            groups = range(file.metadata.num_row_groups)
+            chosen = groups if stretch is None else groups[stretch.first : stretch.end]
+            return sum(file.metadata.row_group(i).num_rows for i in chosen)
+    except (OSError, pa.ArrowException):
+        return 0
+
+
 def read_parquet_file(
     item: Input, report: SourceReport, stretch: Stretch | None = None
 ) -> Iterator[Document]:

@@ -10,15 +10,12 @@ read each for itself.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice, tee, zip_longest
+from itertools import islice, repeat, tee, zip_longest
 from pathlib import Path
-from typing import BinaryIO
 
 import platformdirs
 
@@ -27,12 +24,12 @@ from fromscratch.data.documents import Document
 from fromscratch.data.embedded import EMBEDDED, check_embedded, is_embedded, read_embedded
 from fromscratch.data.hub import HUB_PREFIX, HubDataset, HubFile
 from fromscratch.data.listing import matching_files
-from fromscratch.data.parquet import Stretch, stretches
+from fromscratch.data.parquet import Stretch, n_rows, stretches
 from fromscratch.data.read_file import kind_of, read_file
 from fromscratch.data.reading import Documents, Input, Reading, SourceReport
 from fromscratch.data.text_files import looks_empty_or_binary
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import fsync_folder, sha256_of_file, temporary_name
+from fromscratch.foundation.files import sha256_of_file
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -46,7 +43,6 @@ __all__ = [
     "name_for",
     "parse_sources",
     "read_file",
-    "spool",
 ]
 
 READ_AS_IT_IS = Reading()
@@ -313,6 +309,8 @@ class Source:
                 item = Input(portion.path, label, self.name, self.reading, portion.named)
                 if not looks_empty_or_binary(item):
                     yield None
+            elif kind_of(label) == "parquet":
+                yield from repeat(None, n_rows(portion.path, portion.stretch))
             else:
                 patient = replace(self, reading=replace(self.reading, on_bad="skip"))
                 for _ in patient.read(portion, SourceReport()):
@@ -360,27 +358,6 @@ def name_for(spec: str) -> str:
         whole = spec.removeprefix(HUB_PREFIX).partition("@")[0]
         return whole.partition(":")[0].rpartition("/")[2] or "hub"
     return Path(spec.rstrip("/*")).stem.lstrip(".") or "text"
-
-
-def spool(stream: BinaryIO, path: Path) -> Path:
-    """Puts all of a stream into a file, which is whole on the disk when this returns.
-
-    Args:
-        stream: Standard input, as bytes.
-        path: Replaced if it exists; a half-written one is never seen under this name.
-    """
-    temporary = path.with_name(temporary_name(path.name))
-    try:
-        with open(temporary, "wb") as file:
-            shutil.copyfileobj(stream, file, 1 << 20)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
-    return path
 
 
 def _all_shards(labels: Iterable[str]) -> bool:

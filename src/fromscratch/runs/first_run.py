@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fromscratch.data.batches import TrainingData
-from fromscratch.data.prepare import default_val_fraction
+from fromscratch.data.settling import default_val_fraction
 from fromscratch.data.shards import Manifest, load_manifest
 from fromscratch.data.sources import EMBEDDED, Source, name_for
 from fromscratch.data.watching import Watch, unwatched
