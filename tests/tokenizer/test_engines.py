@@ -14,13 +14,14 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
+from tokenizers import Tokenizer as FastTokenizer
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import bytes_tokenizer, train_bpe
 from fromscratch.tokenizer.engines import parted
 from fromscratch.tokenizer.self_test import nasty_texts
 from fromscratch.tokenizer.texts import encodable
-from fromscratch.tokenizer.tiktoken_form import _SPELLING, tiktoken_form
+from fromscratch.tokenizer.tiktoken_form import _SPELLING, TiktokenForm, tiktoken_form
 from fromscratch.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 PROSE = [
@@ -289,3 +290,16 @@ class TestTablesForSimpleKinds:
         ids, lengths = tokenizer.encode_ragged(texts)
         assert ids.tolist() == list("".join(texts).encode())
         assert lengths.tolist() == [len(text.encode()) for text in texts]
+
+
+def test_all_tokens_of_gpt2_are_reached_by_their_own_bytes(gpt2: Tokenizer) -> None:
+    """What is taken as known of GPT-2's merges, so that it need not be found at each start."""
+    spec = gpt2._spec["model"]
+    bare = json.dumps({"version": "1.0", "added_tokens": [], "model": spec})
+    library = FastTokenizer.from_str(bare)
+    names = {i: name for name, i in spec["vocab"].items()}
+    encoded = library.encode_batch([names[i] for i in range(gpt2.eot_id)], add_special_tokens=False)
+    assert [e.ids for e in encoded] == [[i] for i in range(gpt2.eot_id)]
+    form = tiktoken_form(gpt2._spec, gpt2._bytes_of_id)
+    assert isinstance(form, TiktokenForm)
+    assert len(form.ranks) == gpt2.eot_id

@@ -195,7 +195,7 @@ def _say_whether_it_goes_on(folder: Path, journal: Journal | None, watch: Watch)
 def _stamp(source: Source) -> str | None:
     """What changes with a source's files; None where they cannot change while they are read."""
     fixed = source.hub is not None or source.spooled is not None
-    return None if fixed else source.stamp()
+    return None if fixed else replace(source, found=None).stamp()
 
 
 def complete(
