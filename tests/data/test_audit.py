@@ -25,6 +25,7 @@ from fromscratch.data.special_text import SPECIAL_TEXTS, SpecialTextFinder
 from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
 from fromscratch.tokenizer.build import make_tokenizer
 from fromscratch.tokenizer.tokenizer import load_tokenizer
+from tests.data.peak_memory import PEAK
 
 
 def prepared(folder: Path, sources: dict[str, list[str]], **options: object) -> Path:
@@ -208,12 +209,12 @@ from fromscratch.data.audit import AuditOptions, audit
 from fromscratch.data.contamination import find_contamination
 from fromscratch.data.evaluation_items import Item
 folder = Path(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 found = audit(folder, AuditOptions(most_tokens=None))
 assert found.content.tokens == found.lengths.tokens
 words = " ".join(f"word{i}" for i in range(20))
 assert not find_contamination(folder, [Item(words, "item 0")]).contaminated
-print(found.content.tokens, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(found.content.tokens, peak())
 """
 
 
@@ -262,7 +263,10 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     for tokens in (5_000_000, 30_000_000):
         folder = sparse_data(tmp_path / str(tokens), tokens)
         done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", PEAK + MEASURE, str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         read, peaks[tokens] = map(int, done.stdout.split())
         assert read == tokens + tokens // 50

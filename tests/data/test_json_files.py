@@ -19,6 +19,7 @@ from fromscratch.data.read_file import read_file
 from fromscratch.data.reading import BadInput, Reading, SourceReport
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.texts import encodable
+from tests.data.peak_memory import PEAK
 
 GOOD = '{"text": "good"}'
 
@@ -151,15 +152,15 @@ from pathlib import Path
 from fromscratch.data.read_file import read_file
 from fromscratch.data.reading import Reading, SourceReport
 report = SourceReport()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 reading = Reading(sys.argv[2], on_bad="skip")
 texts = [d.text for d in read_file(Path(sys.argv[1]), "s", reading, report)]
-grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+grown = peak() - before
 print(len(texts), report.n_skipped, grown // 1024, report.skipped[0][1])
 """
         documents = "paragraph" if kind == "paragraph" else "file"
         done = subprocess.run(
-            [sys.executable, "-c", code, str(path), documents],
+            [sys.executable, "-c", PEAK + code, str(path), documents],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         n_documents, n_skipped, megabytes, reason = done.stdout.split(" ", 3)

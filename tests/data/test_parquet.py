@@ -16,6 +16,7 @@ from fromscratch.data.documents import Document
 from fromscratch.data.reading import Reading, SourceReport
 from fromscratch.data.sources import Source
 from fromscratch.foundation.errors import UserError
+from tests.data.peak_memory import PEAK
 
 
 def write(path: Path, rows: int = 10, *, row_group_size: int = 4, **columns: Any) -> Path:
@@ -187,12 +188,12 @@ import resource, sys
 from fromscratch.data.sources import Source, SourceReport
 source = Source("s", sys.argv[1])
 first = next(source.documents(SourceReport()))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 size = sum(len(d.text) for d in source.documents(SourceReport()))
-print(size, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(size, (peak() - before) // 1024)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK + code, str(path)], capture_output=True, text=True, check=True
     )
     size, megabytes = map(int, done.stdout.split())
     assert size == 300_000_000

@@ -17,6 +17,7 @@ from fromscratch.data.sources import Source
 from fromscratch.data.watching import Advance, Remark
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.build import make_tokenizer
+from tests.data.peak_memory import PEAK
 from tests.data.preparing import complete_shards, files, killed, settings, texts
 
 
@@ -183,17 +184,17 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, shared_data: Path) -
         "from fromscratch.data.options import PrepareOptions\n"
         "from fromscratch.data.prepare import prepare\n"
         "options = PrepareOptions(documents='passage')\n"
-        "prepare([Source('text', sys.argv[1])], Path(sys.argv[2]), options)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 'torch' in sys.modules)\n"
+        "prepare([Source('text', sys.argv[1])], Path(sys.argv[2]), options, fast=False)\n"
+        "print(peak(), 'torch' in sys.modules)\n"
     )
     peaks = []
-    for copies in (8, 40):
+    for copies in (20, 60):
         folder = tmp_path / f"texts-{copies}"
         folder.mkdir()
         for i in range(copies):
             (folder / f"{i}.txt").write_text(f"{i}\n{text}")
         printed = subprocess.run(
-            [sys.executable, "-c", program, str(folder), str(tmp_path / f"data-{copies}")],
+            [sys.executable, "-c", PEAK + program, str(folder), str(tmp_path / f"data-{copies}")],
             env=os.environ | {"TIKTOKEN_CACHE_DIR": str(shared_data / "gpt2-bpe")},
             capture_output=True,
             text=True,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fromscratch.data.duplicates import Seen
 from fromscratch.data.key_set import KeySet
 from fromscratch.foundation.errors import UserError
+from tests.data.peak_memory import PEAK
 
 _CONTENT = st.integers(0, 12).map(lambda n: n.to_bytes(1, "big") * 16) | st.sampled_from(
     [bytes(16), bytes(8) + b"\1" * 8, b"\1" * 8 + bytes(8)]
@@ -166,7 +167,14 @@ def test_killed_at_any_moment_the_log_becomes_that_of_an_uninterrupted_run(
 
     def start(name: str, seed: int) -> subprocess.Popen[str]:
         (tmp_path / name).mkdir(exist_ok=True)
-        command = [sys.executable, "-c", _WORKER, str(tmp_path / name), str(total), str(seed)]
+        command = [
+            sys.executable,
+            "-c",
+            PEAK + _WORKER,
+            str(tmp_path / name),
+            str(total),
+            str(seed),
+        ]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     whole = start("whole", 0)
@@ -211,7 +219,7 @@ for first in range(0, total, 10_000):
 seen.commit()
 seen.forget_from(total - 1)  # builds the index anew
 seen.close()
-print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+print(json.dumps([kept, peak()]))
 """
 
 
@@ -219,8 +227,8 @@ print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
 def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
     peaks = []
-    for total in (100_000, 400_000):  # of 15 keys each: the first is more than memory holds
-        command = [sys.executable, "-c", _MEASURE, str(tmp_path / str(total)), str(total)]
+    for total in (400_000, 800_000):  # of 15 keys each: the first fills what memory may hold
+        command = [sys.executable, "-c", PEAK + _MEASURE, str(tmp_path / str(total)), str(total)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         kept, peak = json.loads(done.stdout)
         assert kept == total

@@ -91,30 +91,13 @@ def prepare(
         )
     check_folder(folder, overwrite=overwrite)
     sources = as_begun([source.listed() for source in sources], folder, options, part)
-    job = job_of(sources, options, part)
-    command = command_of(sources, folder, options, part)
     joining = {"job": job_of(sources, options, None), "options": asdict(options)}
     stamps = [_stamp(source) for source in sources]
     with writing_into(folder), alone_in(folder):
         check_folder(folder, overwrite=overwrite)  # another process may have finished meanwhile
         announce_far_sources(sources, watch)
-        journal = load_journal(folder, job)
-        _say_whether_it_goes_on(folder, journal, watch)
-        if journal is None:
-            check_not_empty(sources, fetch=part is None)
-            sources = as_documents(sources, [options.documents] * len(sources))
-            # Nothing is written or removed before all that can be refused has been.
-            tokenizer = tokenizer_for(sources, options, watch)
-            documents = [source.reading.documents for source in sources]
-            journal = Journal(job, documents, [SourceProgress() for _ in sources])
-            journal.origins = [source.whence for source in sources]
-            begin(folder, command, tokenizer, journal)
-        else:
-            sources = as_documents(sources, journal.documents)
-            tokenizer = load_tokenizer(folder)
-        work = [(i, portion) for i, source in enumerate(sources) for portion in source.portions()]
-        if part is not None:
-            work = work[part.slice([portion.size for _, portion in work])]
+        journal, sources, tokenizer = _begun(sources, folder, options, part, watch)
+        work = _share_of_work(sources, part)
         much = sum(portion.size for _, portion in work) >= _MUCH_TEXT
         engine = tokenizer.choose_engine(fast=fast and much)
         if not journal.documents_read:
@@ -139,6 +122,36 @@ def prepare(
             if _stamp(source) != stamp
         ]
         return replace(made, engine=engine, notes=made.notes + notes)
+
+
+def _begun(
+    sources: list[Source],
+    folder: Path,
+    options: PrepareOptions,
+    part: Part | None,
+    watch: Watch,
+) -> tuple[Journal, list[Source], Tokenizer]:
+    """Goes on with what lies in the folder, or begins; the sources as they are to be read."""
+    job = job_of(sources, options, part)
+    journal = load_journal(folder, job)
+    _say_whether_it_goes_on(folder, journal, watch)
+    if journal is not None:
+        return journal, as_documents(sources, journal.documents), load_tokenizer(folder)
+    check_not_empty(sources, fetch=part is None)
+    sources = as_documents(sources, [options.documents] * len(sources))
+    # Nothing is written or removed before all that can be refused has been.
+    tokenizer = tokenizer_for(sources, options, watch)
+    documents = [source.reading.documents for source in sources]
+    journal = Journal(job, documents, [SourceProgress() for _ in sources])
+    journal.origins = [source.whence for source in sources]
+    begin(folder, command_of(sources, folder, options, part), tokenizer, journal)
+    return journal, sources, tokenizer
+
+
+def _share_of_work(sources: list[Source], part: Part | None) -> Work:
+    """The portions to be read, of all sources one after the other."""
+    work = [(i, portion) for i, source in enumerate(sources) for portion in source.portions()]
+    return work if part is None else work[part.slice([portion.size for _, portion in work])]
 
 
 def _write(
