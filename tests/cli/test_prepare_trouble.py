@@ -31,6 +31,7 @@ from tests.cli.preparing_cli import (
 )
 from tests.data.hub_material import wait_for
 from tests.data.preparing import settings
+from tests.small_disk import small_disk
 
 MUCH = "\n\n".join(texts(30_000))
 
@@ -115,13 +116,7 @@ def test_a_limit_on_files_is_a_sentence_and_costs_nothing(place: Path) -> None:
 @pytest.mark.slow
 def test_a_disk_that_fills_up(place: Path) -> None:
     disk = place / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("A small disk cannot be mounted here: that takes a superuser.")
-    try:
+    with small_disk(disk, "4m"):
         answer = run("prepare", *command(disk / "data"), cwd=place)
         assert answer.code == 2, answer
         assert "warning: " in answer.err
@@ -132,8 +127,6 @@ def test_a_disk_that_fills_up(place: Path) -> None:
         again = prepare(*command(disk / "data"), cwd=place)
         assert "Going on where it stopped: " in again.err
         assert files(disk / "data") == files(place / "clean")
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_folder_that_cannot_be_written(place: Path) -> None:

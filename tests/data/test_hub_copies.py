@@ -1,6 +1,5 @@
 """The folder of copies: bounded, shared by processes, and never with half a file in it."""
 
-import contextlib
 import hashlib
 import os
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from hub_server import HubServer, Repo, Trouble
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import sha256_of_file
+from tests.small_disk import small_disk
 
 BIG = 10**9
 
@@ -105,20 +104,6 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_asked_for(hub, open
     with pytest.raises(UserError, match=r"needs 10,000,000,000,000,000 more bytes.* free\."):
         dataset.local(dataset.files()[0]).__enter__()
     assert hub.fetches() == []
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("A small disk cannot be mounted here: that takes a superuser.")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_disk_smaller_than_the_bound_is_the_bound(hub, open_set, tmp_path):

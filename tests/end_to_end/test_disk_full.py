@@ -2,13 +2,14 @@
 
 import contextlib
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import call, start
 from endings import assert_same_end, checkpoints, events
+
+from tests.small_disk import small_disk
 
 SMALL = 20_000
 """Bytes a file may have: less than a tiny model's weights, and soon less than metrics.jsonl."""
@@ -75,20 +76,6 @@ def test_a_process_without_room_says_so(place, run, reference):
     assert "Traceback" not in log.read_text()
     assert call("resume", run).code == 0
     assert_same_end(run, reference)
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("A small disk cannot be mounted here: that takes a superuser.")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(folder: Path) -> None:

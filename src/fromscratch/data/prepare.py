@@ -91,7 +91,10 @@ def prepare(
         )
     check_folder(folder, overwrite=overwrite)
     sources = as_begun([source.listed() for source in sources], folder, options, part)
-    joining = {"job": job_of(sources, options, None), "options": asdict(options)}
+    joining: dict[str, Any] | None = None
+    if part is not None:
+        whole = job_of(sources, options, None)
+        joining = {"job": whole, "options": asdict(options), "part": asdict(part)}
     stamps = [_stamp(source) for source in sources]
     with writing_into(folder), alone_in(folder):
         check_folder(folder, overwrite=overwrite)  # another process may have finished meanwhile
@@ -108,18 +111,11 @@ def prepare(
             _write(sources, work, tokenizer, options, output, workers or usable_cores(), watch)
         finally:
             output.abandon()
-        made = complete(
-            folder,
-            tokenizer,
-            options,
-            names,
-            journal,
-            joining=None if part is None else joining | {"part": asdict(part)},
-        )
+        made = complete(folder, tokenizer, options, names, journal, joining=joining)
         notes = [
             (source.spec, "changed while it was read; what is prepared is partly its old state")
             for source, stamp in zip(sources, stamps, strict=True)
-            if _stamp(source) != stamp
+            if _stamp(replace(source, found=None)) != stamp  # looked up anew: files may have come
         ]
         return replace(made, engine=engine, notes=made.notes + notes)
 
@@ -208,7 +204,7 @@ def _say_whether_it_goes_on(folder: Path, journal: Journal | None, watch: Watch)
 def _stamp(source: Source) -> str | None:
     """What changes with a source's files; None where they cannot change while they are read."""
     fixed = source.hub is not None or source.spooled is not None
-    return None if fixed else replace(source, found=None).stamp()
+    return None if fixed else source.stamp()
 
 
 def complete(
