@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from fromscratch.data.batches import IGNORE, ValidationSet
 from fromscratch.foundation.errors import Interrupted
+from fromscratch.model.cross_entropy import token_losses
 from fromscratch.model.gpt import GPT
 
 
@@ -87,12 +87,9 @@ def evaluate_loss(
             if should_stop():
                 raise Interrupted
             here = batch.to(model.device)
-            logits = model(here.ids, segments=here.segments)  # (B, T, P)
-            losses = F.cross_entropy(
-                logits.flatten(0, 1).float(),
-                here.targets.flatten(),
-                ignore_index=IGNORE,
-                reduction="none",
+            hidden = model.hidden(here.ids, segments=here.segments)  # (B, T, C)
+            losses = token_losses(
+                model.output, hidden.flatten(0, 1), here.targets.flatten(), ignore=IGNORE
             )
             # float64 where the device has it; a sum over millions of tokens needs it.
             nats += float(losses.cpu().double().sum())

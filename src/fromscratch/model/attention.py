@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.kv_cache import KVCache
+from fromscratch.model.linear import Linear
 from fromscratch.model.norm import make_norm
 from fromscratch.model.positions import rotate
 
@@ -43,12 +44,12 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.dropout = config.dropout
         self.rows = (self.n_head * self.head_dim, *[self.n_kv_head * self.head_dim] * 2)
-        self.qkv = nn.Linear(config.d_model, sum(self.rows), bias=config.qkv_bias)
+        self.qkv = Linear(config.d_model, sum(self.rows), bias=config.qkv_bias)
         self.q_norm = make_norm(config, config.head_dim, qk=True) if config.qk_norm else None
         self.k_norm = make_norm(config, config.head_dim, qk=True) if config.qk_norm else None
-        self.out = nn.Linear(self.rows[0], config.d_model, bias=config.attn_out_bias)
+        self.out = Linear(self.rows[0], config.d_model, bias=config.attn_out_bias)
         self.extra = (
-            nn.Linear(config.d_model, config.d_model, bias=config.attn_out_bias)
+            Linear(config.d_model, config.d_model, bias=config.attn_out_bias)
             if config.extra_attn_proj
             else None
         )

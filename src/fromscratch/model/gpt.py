@@ -9,13 +9,16 @@ are never sampled (R21); nothing but parameters is in the state dict (R20).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.attention import Attention, AttentionInputs
 from fromscratch.model.config import ModelConfig
+from fromscratch.model.cross_entropy import Head
 from fromscratch.model.init import initialise
 from fromscratch.model.kv_cache import KVCache
 from fromscratch.model.mlp import MLP
@@ -45,8 +48,21 @@ class Block(nn.Module):
         return x
 
 
+BlockCall = Callable[[Block, Tensor, AttentionInputs], Tensor]
+"""How a block is run: as it is, compiled, or with its activations computed again in backward."""
+
+
+def call_block(block: Block, x: Tensor, inputs: AttentionInputs) -> Tensor:
+    """Runs a block as it is."""
+    out: Tensor = block(x, inputs)
+    return out
+
+
 class GPT(nn.Module):
     """A decoder-only transformer of either family.
+
+    `block_call` is how blocks are run in training mode; evaluation and generation run them as they
+    are (R41), and it is no part of the model's state.
 
     Args:
         config: Shape and options.
@@ -59,6 +75,7 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.block_call: BlockCall = call_block
         self.embed = nn.Embedding(config.padded_vocab, config.d_model)
         self.positions = (
             nn.Embedding(config.context, config.d_model) if config.positions == "learned" else None
@@ -131,8 +148,9 @@ class GPT(nn.Module):
             mask=_mask(segments, past, length, ids.device),
             cache=cache,
         )
+        call = self.block_call if self.training else call_block
         for block in self.blocks:
-            x = block(x, inputs)
+            x = call(cast(Block, block), x, inputs)
         if cache is not None:
             cache.advance(length)
         out: Tensor = self.final_norm(x)
@@ -140,13 +158,18 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Maps hidden states (..., C) to logits (..., P) with the padding at -inf."""
-        config = self.config
-        logits = F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
-        if config.logit_softcap:
-            logits = config.logit_softcap * torch.tanh(logits / config.logit_softcap)
-        if config.n_padding:
-            logits[..., config.vocab_size :] = float("-inf")
-        return logits
+        return self.output.logits(hidden)
+
+    @property
+    def output(self) -> Head:
+        """What turns hidden states into logits, and into losses without all logits at once."""
+        linear = self.embed if self.head is None else self.head
+        return Head(
+            weight=linear.weight,
+            bias=None if self.head is None else self.head.bias,
+            vocab_size=self.config.vocab_size,
+            softcap=self.config.logit_softcap,
+        )
 
     def _rope(self, where: slice | Tensor) -> tuple[Tensor, Tensor] | None:
         if self.config.positions != "rope":

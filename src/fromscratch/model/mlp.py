@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fromscratch.model.config import ModelConfig
+from fromscratch.model.linear import Linear
 
 
 def _relu_squared(x: Tensor) -> Tensor:
@@ -31,8 +32,8 @@ class MLP(nn.Module):
         super().__init__()
         self.gated = config.gated
         self.rows = (config.d_ff, config.d_ff) if self.gated else (config.d_ff,)
-        self.up = nn.Linear(config.d_model, sum(self.rows), bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.up = Linear(config.d_model, sum(self.rows), bias=config.mlp_bias)
+        self.down = Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
         self.activation = None if self.gated else _ACTIVATIONS[config.activation]
         self.resid_dropout = nn.Dropout(config.dropout)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from fromscratch.data.batches import IGNORE, Batch
+from fromscratch.model.cross_entropy import summed_cross_entropy
 from fromscratch.model.gpt import GPT
 
 
@@ -20,10 +20,7 @@ class Objective(Protocol):
 
 def next_token_loss(model: GPT, batch: Batch) -> Tensor:
     """Pretraining: the negative log-likelihood of each target, summed."""
-    logits = model(batch.ids, segments=batch.segments)  # (B, T, P)
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        batch.targets.flatten(),
-        ignore_index=IGNORE,
-        reduction="sum",
+    hidden = model.hidden(batch.ids, segments=batch.segments)  # (B, T, C)
+    return summed_cross_entropy(
+        model.output, hidden.flatten(0, 1), batch.targets.flatten(), ignore=IGNORE
     )
