@@ -180,6 +180,8 @@ class TrainConfig(_Table):
     """How long, in what portions, on what. Exactly one of `steps`, `tokens` and `epochs`.
 
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
+    `compile` compiles the blocks for training; `auto` does so on CUDA, and on a CPU for runs of ten
+    minutes and more. Where it does not work, the run says so once and goes on without.
     """
 
     steps: int | None = Field(default=None, ge=1)
@@ -188,7 +190,7 @@ class TrainConfig(_Table):
     tokens_per_step: int = Field(ge=1)
     micro_batch: int = Field(default=8, ge=1)
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     activation_checkpointing: bool = False

@@ -29,6 +29,7 @@ from fromscratch.runs.recipe import Recipe, SampleConfig
 from fromscratch.tokenizer.tokenizer import Tokenizer
 from fromscratch.track.jsonl import JsonlTracker, append_event
 from fromscratch.track.tracker import Tracker, Trackers
+from fromscratch.train.compiled import compile_blocks, pays
 from fromscratch.train.guard import StopSignal
 from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
 from fromscratch.train.objectives import next_token_loss
@@ -80,7 +81,9 @@ class Session:
                 tracker = Trackers([files, *listeners])
                 if resumed:
                     tracker.event("resumed", progress.step, f"from {self.resumed_from}", {})
-                tracker.event("started", progress.step, self.recipe.name, self._describe())
+                compiled = self._compile(tracker)
+                about = self._describe() | {"compiled": compiled}
+                tracker.event("started", progress.step, self.recipe.name, about)
                 return Trainer(
                     self.state,
                     self.data.training,
@@ -103,6 +106,22 @@ class Session:
         finally:
             tracker.close()
             self.lock.release()
+
+    def _compile(self, tracker: Tracker) -> bool:
+        """Compiles the blocks where the recipe or the length of the run asks for it (R41)."""
+        recipe, model, config = self.recipe, self.state.model, self.config
+        tokens = (config.steps - self.state.progress.step) * recipe.train.tokens_per_step
+        seconds = tokens * config.flops_per_token / config.peak_flops
+        asked = recipe.train.compile
+        if tokens <= 0 or not (pays(model.device, seconds) if asked == "auto" else asked):
+            return False
+        model.train()
+        problem = compile_blocks(
+            model, config.micro_batch, autocast=autocast_of(recipe, model.device)
+        )
+        if problem is not None:
+            tracker.event("not_compiled", self.state.progress.step, problem, {})
+        return problem is None
 
     def note(self, name: str, message: str, **details: object) -> None:
         """Adds an event to the run after a training session has ended."""

@@ -19,6 +19,17 @@ import torch
 
 from fromscratch.model.gpt import GPT
 
+_PAYS_FROM_SECONDS = 600.0
+"""Of training on a CPU: below, compiling takes longer than it saves (dev/LOG.md)."""
+
+
+def pays(device: torch.device, seconds: float) -> bool:
+    """Whether a run of about so many seconds should be compiled when its recipe leaves it open.
+
+    On a GPU always; on Apple's, whose compiler backend is young, not unless it is asked for.
+    """
+    return device.type == "cuda" or (device.type == "cpu" and seconds >= _PAYS_FROM_SECONDS)
+
 
 def compile_blocks(
     model: GPT,
