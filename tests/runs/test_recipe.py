@@ -98,7 +98,7 @@ def test_unknown_keys_inside_a_list_of_tables_are_refused():
 def test_epochs_become_steps_once_the_data_is_known():
     recipe = load_recipe("transformer-room-3m")
     assert recipe.steps() is None
-    assert recipe.steps(windows_per_epoch=3_200) == 20 * 3_200 // 32
+    assert recipe.steps(windows_per_epoch=3_200) == 40 * 3_200 // 32
 
 
 def test_what_this_release_cannot_do_is_said_and_only_that():
