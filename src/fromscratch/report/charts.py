@@ -63,12 +63,16 @@ def bits_chart(record: RunRecord) -> Chart:
 
 def rate_chart(record: RunRecord) -> Chart:
     """The learning rate, of every group that logs one (`lr`, `muon_lr`, ...)."""
-    names = [n for n in record.training.columns if n == "lr" or n.endswith("_lr")]
+    columns = record.training.columns
+    rates = {n: columns[n] for n in columns if n.endswith("_lr")}
+    if "lr" in columns:
+        # A group with a rate of its own is worth a line; one that follows the others is not.
+        usual = columns["lr"]
+        others = {n: v for n, v in rates.items() if not np.array_equal(v, usual, equal_nan=True)}
+        rates = {"learning rate": usual} | others
     lines = tuple(
-        Line(
-            "learning rate" if n == "lr" else n, record.training.step, record.training.column(n), i
-        )
-        for i, n in enumerate(names[:_COLOURS])
+        Line(name, record.training.step, values, i)
+        for i, (name, values) in enumerate([*rates.items()][:_COLOURS])
     )
     return Chart(key="rate", title="Learning rate", unit="in force at the step", lines=lines)
 
