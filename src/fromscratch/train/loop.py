@@ -243,7 +243,7 @@ class Trainer:
         settings, step = self.config.settings, self.state.progress.step
         if settings.begins(step):
             number = settings.phase_of(step)
-            self._event("phase", f"{number}: {settings.describe_phase(number)}", phase=number)
+            self._event("phase", settings.describe_phase(number), phase=number)
 
     # --- on schedule ------------------------------------------------------------------------------
 
