@@ -151,7 +151,7 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
     assert smaller != recipe.text
     (newcomer / recipe.text.split("\n")[0].removeprefix("# ")).write_text(smaller)
     assert run_page("docs/training.md", newcomer) == 6
-    borders = {"two-phases": 100, "adamw": 100, "flat": 151}
+    borders = {"two-phases": 100, "flat": 151}
     for run, step in borders.items():
         events = (newcomer / f"runs/{run}/events.jsonl").read_text().splitlines()
         found = [e["step"] for e in map(json.loads, events) if e["event"] == "phase"]

@@ -48,7 +48,8 @@ def test_every_row_has_what_was_in_force(calm: Path):
     said = events(calm, "phase")
     assert [(e["step"], e["phase"]) for e in said] == [(11, 2), (17, 3)]
     assert said[0]["message"] == (
-        "learning rate linear from 0.003 to 0.001 by step 24, clip 0.05, weight decay 0.2"
+        "learning rate linear from 0.003 to 0.001 by the end of the run, clip 0.05, "
+        "weight decay 0.2"
     )
     assert said[1]["message"] == "no clipping"
 

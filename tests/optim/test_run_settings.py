@@ -74,7 +74,7 @@ def test_the_second_phase_of_the_662m_system():
     assert last.weight_decay == 0.1
     assert [run.phase_of(n) for n in (1, 31_999, 32_000, 40_000)] == [1, 1, 2, 2]
     assert [n for n in range(31_990, 32_010) if run.begins(n)] == [32_000]
-    said = "learning rate linear from 0.0003 to 0 by step 40,000, clip 0.5"
+    said = "learning rate linear from 0.0003 to 0 by the end of the run, clip 0.5"
     assert run.describe_phase(2) == said
 
 
@@ -108,7 +108,7 @@ def test_one_phase_s_schedule_ends_where_the_next_one_s_begins():
     expected = [1, 1, 1, 1, 1, 0.875, 0.75, 0.625, *[0.5] * 4, 0.5, 0.5, 0.5, 0.25]
     assert [run.at(n).lr for n in range(1, 17)] == pytest.approx(expected)
     assert run.describe_phase(4) == "learning rate constant at 0.5"
-    assert run.describe_phase(5) == "learning rate wsd from 0.5 to 0 by step 16"
+    assert run.describe_phase(5) == "learning rate wsd from 0.5 to 0 by the end of the run"
 
 
 def test_a_phase_added_later_changes_nothing_before_it():

@@ -22,7 +22,7 @@ def test_the_words_of_shipped_recipes():
         "clip": "1",
     }
     assert words("fgpt-662m")["from step 32,000"] == (
-        "learning rate linear from 0.0003 to 0 by step 40,000, clip 0.5"
+        "learning rate linear from 0.0003 to 0 by the end of the run, clip 0.5"
     )
     assert words("try")["learning rate"] == (
         "constant at 0.01 (muon 0.03, embed 0.3), linear to 0.0002 over the last 720 of 1,200 steps"
@@ -101,6 +101,11 @@ WARNED = {
         ["optim.lr=1e-3", "schedule.warmup_steps=100", PHASE % (50, "")],
         "the [[train.phase]] from step 50 on takes over before the warmup of 100 steps has ended",
         "above 0.0005",
+    ),
+    "a phase after the decay": (
+        ['train.phase=[{from_step=500, schedule="cosine"}, {from_step=800, schedule="linear"}]'],
+        "the [[train.phase]] from step 800 on begins with a learning rate of 0",
+        "min_lr",
     ),
 }
 

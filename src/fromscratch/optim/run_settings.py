@@ -75,13 +75,14 @@ class RunSettings:
         parts = []
         if phase.schedule is not None:
             takeover = next(t for t in self.lr.takeovers if t.first == phase.from_step)
-            at = self.optim.lr * self.lr.at(phase.from_step)
+            begin, end = (self.optim.lr * x for x in (self.lr.at(takeover.first), takeover.floor))
             if phase.schedule == "constant":
-                parts.append(f"learning rate constant at {at:.4g}")
+                parts.append(f"learning rate constant at {begin:.4g}")
             else:
+                last = takeover.last
+                when = "the end of the run" if last == self.steps else f"step {last:,}"
                 parts.append(
-                    f"learning rate {phase.schedule} from {at:.4g} to "
-                    f"{self.optim.lr * takeover.floor:.4g} by step {takeover.last:,}"
+                    f"learning rate {phase.schedule} from {begin:.4g} to {end:.4g} by {when}"
                 )
         if phase.clip is not None:
             parts.append(f"clip {phase.clip:g}" if phase.clip else "no clipping")

@@ -20,6 +20,8 @@ _POINTS = 48
 _LONG = 10**9
 # A run whose learning rate ends above this share of its peak has not decayed it.
 _DECAYED = 0.5
+# A share of the peak that moves no weight.
+_NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,12 @@ def _phase_warnings(recipe: Recipe, settings: RunSettings) -> list[str]:
             found.append(
                 f"{where} takes over before the warmup of {warmup:,} steps has ended, so the "
                 f"learning rate never gets above {lr:.3g}; begin it later"
+            )
+    for number, takeover in enumerate(settings.lr.takeovers):
+        if settings.lr.before(number) < _NOTHING:
+            found.append(
+                f"the [[train.phase]] from step {takeover.first:,} on begins with a learning rate "
+                "of 0, so nothing is learned in it; give the phase before it a min_lr"
             )
     return found
 
