@@ -18,7 +18,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
-from fromscratch.optim.build import Optimizers, build_optimizers
+from fromscratch.optim.build import Member, Optimizers, build_optimizers
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.groups import row_blocks
 
@@ -162,3 +162,32 @@ def test_what_is_not_said_is_as_it_was_built():
     assert (hidden["lr"], hidden["weight_decay"], hidden["momentum"]) == (PEAKS["muon"], 0.0, 0.9)
     assert optimizers.in_force(StepSettings()) == built
     assert built.weight_decay == {"adamw": 0.1, "muon": 0.0}
+
+
+def test_several_adamw_have_the_momentum_where_there_is_no_muon():
+    """As with 8-bit AdamW, whose small tensors belong to an ordinary one."""
+    members = []
+    for name in ("adamw8bit", "adamw"):
+        group = {"name": "embed", "params": [torch.nn.Parameter(torch.ones(2, 2))]}
+        members.append(Member(name, torch.optim.AdamW([group], betas=(0.9, BETA2)), []))
+    optimizers = Optimizers(members)
+    settings = StepSettings(weight_decay=0.3, momentum=0.5)
+    optimizers.put_in_force(settings)
+    for member in members:
+        (group,) = member.optimizer.param_groups
+        assert (group["betas"], group["weight_decay"]) == ((0.5, BETA2), 0.3)
+    assert optimizers.in_force(settings).weight_decay == {"adamw8bit": 0.3, "adamw": 0.3}
+    assert optimizers.in_force(settings).momentum == 0.5
+
+
+def test_a_rate_that_is_a_tensor_is_set_in_place():
+    """A compiled update reads it without being compiled again."""
+    rate = torch.tensor(0.1)
+    group = {"name": "embed", "params": [torch.nn.Parameter(torch.ones(2, 2))], "lr": rate}
+    adamw = torch.optim.AdamW([group], capturable=False, foreach=False)
+    optimizers = Optimizers([Member("adamw", adamw, [])])
+    optimizers.put_in_force(StepSettings(lr=0.5))
+    assert adamw.param_groups[0]["lr"] is rate
+    assert float(rate) == pytest.approx(0.05)
+    optimizers.put_in_force(StepSettings(lr=0.25))
+    assert float(rate) == pytest.approx(0.025), "a fraction of the peak, not of what was there"

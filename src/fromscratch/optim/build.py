@@ -59,8 +59,7 @@ class Optimizers:
     """Several optimisers that act as one.
 
     Every group of a member has a `name`, which says how the schedules apply to it: `plain` never
-    decays, and the last member, which owns the matrices inside the blocks, has the momentum that is
-    scheduled.
+    decays. The momentum that is scheduled is Muon's; where there is no Muon, that of all members.
     """
 
     def __init__(self, members: list[Member]) -> None:
@@ -86,8 +85,12 @@ class Optimizers:
             lrs[group["name"]] = values.lr
             if group["name"] != "plain":
                 weight_decay[member.name] = values.weight_decay
-            momentum = values.momentum
+            if self._has_momentum(member):
+                momentum = values.momentum
         return InForce(lrs, weight_decay, momentum)
+
+    def _has_momentum(self, member: Member) -> bool:
+        return member.name == "muon" or all(m.name != "muon" for m in self.members)
 
     def _scheduled(
         self, settings: StepSettings
@@ -95,7 +98,7 @@ class Optimizers:
         """Every group, whose it is, and what it is to have."""
         for member, built in zip(self.members, self._built, strict=True):
             decay = settings.weight_decay if member.name != "muon" else settings.muon_weight_decay
-            momentum = settings.momentum if member is self.members[-1] else None
+            momentum = settings.momentum if self._has_momentum(member) else None
             for group, values in zip(member.optimizer.param_groups, built, strict=True):
                 now = replace(values, lr=values.lr * settings.lr)
                 if decay is not None and group["name"] != "plain":
