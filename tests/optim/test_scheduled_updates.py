@@ -128,6 +128,28 @@ def test_three_schedules_at_once_equal_a_loop_in_float64(name: str):
         assert np.abs(expected - x).max() > 20 * tolerance
 
 
+def test_8_bit_matrices_follow_the_schedules_within_their_quantisation():
+    """Where all moments are in 8 bits, the end is near, measured by the distance gone."""
+    config = ModelConfig(n_layer=1, n_head=2, d_model=64, context=8, vocab_size=64)
+    net = GPT(config, seed=2)
+    start = {n: p.detach().double().numpy().copy() for n, p in net.named_parameters()}
+    draw = torch.Generator().manual_seed(4)
+    grads = [
+        {n: torch.randn(p.shape, generator=draw) for n, p in net.named_parameters()} for _ in LR
+    ]
+    train(net, build("adamw8bit", net), grads)
+    matrices = {n: p for n, p in net.named_parameters() if p.numel() >= 4096}
+    assert len(matrices) == 6
+    for name, parameter in matrices.items():
+        gs = [g[name].double().numpy() for g in grads]
+        x, group = start[name], kind(name, muon=False)
+        expected = adamw(x, gs, group, MOMENTUM)
+        gone = np.linalg.norm(expected - x)
+        assert np.linalg.norm(parameter.detach().numpy() - expected) < 0.03 * gone
+        # A momentum that stays where it is would be seen.
+        assert np.linalg.norm(adamw(x, gs, group, [0.9] * len(LR)) - expected) > 0.2 * gone
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_what_is_logged_is_what_is_in_force(name: str):
     net = model()
