@@ -24,6 +24,7 @@ from fromscratch.data.mixture import Mixture
 from fromscratch.data.shards import Shard, TokenStream
 from fromscratch.data.shares import Stage
 from fromscratch.foundation.files import documents_file, shard_file
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.runs.recipe import Recipe
@@ -86,7 +87,7 @@ def beside_steps(recipe: Recipe, data: TrainingData, rounds: int) -> tuple[float
         batches = data.micro_batches(first, n, recipe.train.micro_batch)
 
         def train(batches: list = batches) -> None:
-            train_step(model, next_token_loss, optimizers, batches, fraction=1.0, clip=1.0)
+            train_step(model, next_token_loss, optimizers, batches, settings=StepSettings(clip=1.0))
 
         step_times.append(seconds(train))
         batch_times.append(seconds(build))
@@ -124,7 +125,7 @@ def main() -> None:
         optimizers = build_optimizers(model, recipe.optim)
 
         def one_window() -> None:
-            train_step(model, next_token_loss, optimizers, batch, fraction=1.0, clip=1.0)
+            train_step(model, next_token_loss, optimizers, batch, settings=StepSettings(clip=1.0))
 
         print(
             f"GPT-2 124M, one window of 512 forward and backward here: {seconds(one_window):.1f} s"

@@ -7,6 +7,7 @@ from fromscratch.checkpoint.bundle import load_bundle
 from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
@@ -45,7 +46,7 @@ def train(state: TrainState, steps: int, start: int = 0) -> None:
         ids = torch.randint(0, 257, (2, 16), generator=draw)
         logits = state.model(ids)[..., :257]
         (logits.logsumexp(-1).sum() - logits[..., 3].sum()).backward()
-        state.optimizers.set_fraction(1.0)
+        state.optimizers.put_in_force(StepSettings())
         state.optimizers.step()
         state.optimizers.zero_grad()
 

@@ -49,6 +49,58 @@ MISTAKES = {
         ["train", "tiny.toml", "schedule.warmup_steps=10", "--run", "new"],
         ["schedule.warmup_steps = 10", "Shorten"],
     ),
+    "a phase out of order": (
+        ["plan", "tiny.toml", "train.phase=[{from_step=4, clip=1}, {from_step=3, clip=0}]"],
+        ["from step 3 on stands after one from step 4 on", "in the order"],
+    ),
+    "a phase from the start": (
+        ["plan", "tiny.toml", "train.phase=[{from_step=1, clip=1}]"],
+        ["from step 1 on is in force from the start", "[optim]"],
+    ),
+    "a phase that changes nothing": (
+        ["plan", "tiny.toml", "train.phase=[{from_step=3}]"],
+        ["from step 3 on changes nothing", "leave it out"],
+    ),
+    "a phase that goes nowhere": (
+        ["plan", "tiny.toml", "train.phase=[{from_step=3, min_lr=1e-4}]"],
+        ["min_lr = 0.0001, and no schedule", 'schedule = "linear"'],
+    ),
+    "a phase that decays what does not": (
+        ["plan", "tiny.toml", 'train.phase=[{from_step=3, schedule="linear", decay_fraction=0.5}]'],
+        ["decay_fraction, which only the schedule wsd has", 'schedule = "wsd"'],
+    ),
+    "a phase for Muon without one": (
+        ["plan", "tiny.toml", "train.phase=[{from_step=3, muon_weight_decay=0.1}]"],
+        ["muon_weight_decay, and this recipe has no Muon", "optim.name=muon"],
+    ),
+    "a misspelt key of a phase": (
+        ["plan", "tiny.toml", "train.phase=[{from_step=3, clipp=1}]"],
+        ["train.phase.clipp", 'Did you mean "train.phase.clip"?'],
+    ),
+    "a phase that raises the learning rate": (
+        [
+            "train",
+            "tiny.toml",
+            "optim.lr=1e-3",
+            "schedule.name=linear",
+            "--run",
+            "new",
+            'train.phase=[{from_step=5, schedule="linear", min_lr=9e-4}]',
+        ],
+        ["from step 5 on would raise the learning rate", "its min_lr is 0.0009", "Lower"],
+    ),
+    "half a momentum warmup": (
+        ["plan", "tiny.toml", "schedule.momentum.start=0.85"],
+        ["schedule.momentum.warmup_steps go together", "schedule.momentum.warmup_steps=300"],
+    ),
+    "an unknown shape of weight decay": (
+        ["plan", "tiny.toml", "schedule.weight_decay.name=quadratic"],
+        ["schedule.weight_decay.name = 'quadratic'", "'cosine', 'wsd', 'linear' or 'constant'"],
+    ),
+    "a number where a table is": (
+        ["plan", "tiny.toml", "schedule.weight_decay=0.1"],
+        ["schedule.weight_decay is a table", "schedule.weight_decay.name="],
+    ),
     "data of another tokenizer": (
         ["train", "tiny.toml", "data.path=data-bpe-300", "--run", "new"],
         ['"bpe:300"', 'the recipe says "bytes"', "data.tokenizer=bpe:300"],

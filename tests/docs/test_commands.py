@@ -143,9 +143,24 @@ def test_the_commands_about_tokenizers_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/tokenizers.md", newcomer) >= 6
 
 
+@pytest.mark.slow
+def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
+    (recipe,) = blocks("docs/training.md", "toml")
+    # Its steps as they are, of an eighth of the tokens.
+    smaller = recipe.text.replace("1_024", "128").replace("micro_batch = 16", "micro_batch = 2")
+    assert smaller != recipe.text
+    (newcomer / recipe.text.split("\n")[0].removeprefix("# ")).write_text(smaller)
+    assert run_page("docs/training.md", newcomer) == 6
+    borders = {"two-phases": 100, "flat": 151}
+    for run, step in borders.items():
+        events = (newcomer / f"runs/{run}/events.jsonl").read_text().splitlines()
+        found = [e["step"] for e in map(json.loads, events) if e["event"] == "phase"]
+        assert found == [step], run
+
+
 def test_every_other_page_runs_nothing():
     for page in PAGES:
-        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md"):
+        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md", "docs/training.md"):
             assert not [c for c, _ in commands(page) if "fromscratch " in c], page
 
 

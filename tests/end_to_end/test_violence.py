@@ -55,7 +55,8 @@ every = 7
 every = 5
 keep_last = 2
 """,
-    # Muon beside AdamW, text prepared on first use, attention within documents, one checkpoint.
+    # Muon beside AdamW, text prepared on first use, attention within documents, one checkpoint; all
+    # that can be scheduled, and three phases.
     "muon": """
 [model]
 family = "modern"
@@ -75,10 +76,16 @@ name = "muon"
 lr = 0.003
 [schedule]
 name = "wsd"
+weight_decay = {name = "cosine"}
+momentum = {start = 0.85, warmup_steps = 40, end = 0.9}
 [train]
 epochs = 14
 tokens_per_step = 128
 micro_batch = 4
+phase = [
+    {from_step = 31, schedule = "cosine", min_lr = 0.001, clip = 0.3},
+    {from_step = 64, schedule = "linear", muon_weight_decay = 0.2},
+]
 [eval]
 every = 10
 tokens = 128

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
@@ -89,7 +90,7 @@ def test_learning_rates_by_group() -> None:
         name="muon", lr=1e-3, embed_lr=2e-3, head_lr=3e-3, plain_lr=4e-3, muon_lr=5e-2
     )
     optimizers = build_optimizers(model, config)
-    optimizers.set_fraction(0.5)
+    optimizers.put_in_force(StepSettings(lr=0.5))
     rates = {
         p.name: group["lr"]
         for member in optimizers.members
@@ -101,7 +102,9 @@ def test_learning_rates_by_group() -> None:
     assert rates["head.weight"] == pytest.approx(1.5e-3)
     assert rates["final_norm.weight"] == pytest.approx(2e-3)
     assert rates["blocks.0.mlp.up.weight"] == pytest.approx(2.5e-2)
-    optimizers.set_fraction(1.0)  # a fraction of the peak, and not of what was set before
+    optimizers.put_in_force(
+        StepSettings()
+    )  # a fraction of the peak, and not of what was set before
     assert optimizers.members[0].optimizer.param_groups[0]["lr"] == 2e-3
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import _muon as torch_muon
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers, build_optimizers
@@ -41,7 +42,7 @@ def apply(
     for grad, fraction in zip(grads, fractions, strict=True):
         for name, parameter in model.named_parameters():
             parameter.grad = grad[name].clone()
-        optimizers.set_fraction(fraction)
+        optimizers.put_in_force(StepSettings(lr=fraction))
         optimizers.step()
         optimizers.zero_grad()
 

@@ -31,7 +31,6 @@ TINY = [
     "train.micro_batch=2",
     "train.device=cpu",
     "train.precision=fp32",
-    "train.phase=[]",
     "schedule.warmup_steps=1",
     "eval.every=2",
     "sample.every=2",
@@ -57,13 +56,21 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
+# Of a recipe with phases: the same, so early that they begin.
+PHASES = {
+    "fgpt-662m": 'train.phase=[{from_step=3, schedule="linear", min_lr=0.0, clip=0.5}]',
+}
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_the_recipe_trains(name: str, text: Path):
-    recipe = load_recipe(name, [*TINY, f"data.path={text}"])
+    assert bool(load_recipe(name).train.phase) == (name in PHASES)
+    short = [*TINY, f"data.path={text}", *([PHASES[name]] if name in PHASES else [])]
+    recipe = load_recipe(name, short)
     if not_yet(recipe):
         with pytest.raises(UserError, match=r"cannot be run by this release"):
             new_run(recipe, Path("refused"), report=silent)
-        recipe = load_recipe(name, [*TINY, f"data.path={text}", "optim.name=adamw"])
+        recipe = load_recipe(name, [*short, "optim.name=adamw"])
     session = new_run(recipe, Path("run"), report=silent)
     before = {name: p.clone() for name, p in session.state.model.named_parameters()}
     assert session.train()

@@ -106,4 +106,4 @@ def test_what_this_release_cannot_do_is_said_and_only_that():
     sentences = " ".join(not_yet(load_recipe("rangeflow-124m")))
     for setting in ("adamw8bit", "fp16"):
         assert setting in sentences
-    assert any("train.phase" in s for s in not_yet(load_recipe("fgpt-662m")))
+    assert not_yet(load_recipe("fgpt-662m")) == []

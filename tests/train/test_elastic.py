@@ -7,6 +7,7 @@ from tiny import double_loss, weights
 
 from fromscratch.data.batches import TrainingData, TrainingSource, Windows
 from fromscratch.data.shards import Shard, TokenStream
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
@@ -55,7 +56,7 @@ def test_so_are_the_updates_over_several_epochs(data, name):
         losses = [
             train_step(
                 model, double_loss, optimizers, micro_batches(data, step, size),
-                fraction=1.0, clip=1.0,
+                settings=StepSettings(clip=1.0),
             ).loss
             for step in range(8)
         ]  # fmt: skip

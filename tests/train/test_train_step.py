@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from tiny import double_loss, pieces, ragged, tiny, weights
 
 from fromscratch.data.batches import Batch
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.step import train_step
 
@@ -16,7 +17,7 @@ def one_step(size: int, *, name: str = "adamw", clip: float = 1.0, n: int = 8):
     model, optimizers = tiny(name)
     batch = ragged(n)
     outcome = train_step(
-        model, double_loss, optimizers, pieces(batch, size), fraction=1.0, clip=clip
+        model, double_loss, optimizers, pieces(batch, size), settings=StepSettings(clip=clip)
     )
     return model, outcome
 
@@ -74,7 +75,7 @@ def test_clipping(clip):
 
     optimizers.step = look
     outcome = train_step(
-        model, double_loss, optimizers, pieces(ragged(8), 4), fraction=1.0, clip=clip
+        model, double_loss, optimizers, pieces(ragged(8), 4), settings=StepSettings(clip=clip)
     )
     reference, _ = tiny()
     batch = ragged(8)
@@ -91,7 +92,7 @@ def test_the_rate_of_the_first_step_is_the_scheduled_one(fraction):
     model, optimizers = tiny(weight_decay=0.5, eps=1e-8, clip=0.0)
     before = weights(model)
     batch = ragged(8)
-    train_step(model, double_loss, optimizers, [batch], fraction=fraction, clip=0.0)
+    train_step(model, double_loss, optimizers, [batch], settings=StepSettings(lr=fraction))
     reference, _ = tiny()
     (double_loss(reference, batch) / batch.n_targets).backward()
     lr = 0.01 * fraction
@@ -107,7 +108,9 @@ def test_the_rate_of_the_first_step_is_the_scheduled_one(fraction):
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_loss_that_is_not_finite_changes_nothing(name, value, where):
     model, optimizers = tiny(name)
-    train_step(model, double_loss, optimizers, pieces(ragged(8), 2), fraction=1.0, clip=1.0)
+    train_step(
+        model, double_loss, optimizers, pieces(ragged(8), 2), settings=StepSettings(clip=1.0)
+    )
     before = weights(model)
     state = {key: tensor.clone() for key, tensor in optimizers.state().items()}
     calls = 0
@@ -119,7 +122,11 @@ def test_a_loss_that_is_not_finite_changes_nothing(name, value, where):
         return loss * value if calls - 1 == where else loss
 
     outcome = train_step(
-        model, poisoned, optimizers, pieces(ragged(8, 1), 2), fraction=0.5, clip=1.0
+        model,
+        poisoned,
+        optimizers,
+        pieces(ragged(8, 1), 2),
+        settings=StepSettings(lr=0.5, clip=1.0),
     )
     assert not outcome.applied
     assert not math.isfinite(outcome.loss)
@@ -130,12 +137,14 @@ def test_a_loss_that_is_not_finite_changes_nothing(name, value, where):
     assert all(p.grad is None for p in model.parameters())
     # And the next step is as if the bad one had never been.
     again = train_step(
-        model, double_loss, optimizers, pieces(ragged(8, 2), 2), fraction=1.0, clip=1.0
+        model, double_loss, optimizers, pieces(ragged(8, 2), 2), settings=StepSettings(clip=1.0)
     )
     assert again.applied
     other, others = tiny(name)
     for seed in (0, 2):
-        train_step(other, double_loss, others, pieces(ragged(8, seed), 2), fraction=1.0, clip=1.0)
+        train_step(
+            other, double_loss, others, pieces(ragged(8, seed), 2), settings=StepSettings(clip=1.0)
+        )
     assert all(torch.equal(tensor, weights(other)[key]) for key, tensor in weights(model).items())
 
 
@@ -147,7 +156,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     def rooted(model, batch):
         return double_loss(model, batch) + (model.embed.weight * 0).sum().sqrt()
 
-    outcome = train_step(model, rooted, optimizers, [ragged(4)], fraction=1.0, clip=1.0)
+    outcome = train_step(model, rooted, optimizers, [ragged(4)], settings=StepSettings(clip=1.0))
     assert math.isfinite(outcome.loss)
     assert not math.isfinite(outcome.grad_norm)
     assert not outcome.applied
@@ -161,7 +170,7 @@ def test_a_stop_between_micro_batches_changes_nothing():
     asked = iter([False, False, True])
     outcome = train_step(
         model, double_loss, optimizers, pieces(ragged(8), 2),
-        fraction=1.0, clip=1.0, should_stop=lambda: next(asked),
+        settings=StepSettings(clip=1.0), should_stop=lambda: next(asked),
     )  # fmt: skip
     assert outcome is None
     assert all(torch.equal(tensor, before[key]) for key, tensor in weights(model).items())
@@ -174,4 +183,4 @@ def test_a_step_without_targets_is_a_programmers_mistake():
     batch = ragged(2)
     empty = Batch(batch.ids, torch.full_like(batch.targets, -100))
     with pytest.raises(AssertionError):
-        train_step(model, double_loss, optimizers, [empty], fraction=1.0, clip=1.0)
+        train_step(model, double_loss, optimizers, [empty], settings=StepSettings(clip=1.0))

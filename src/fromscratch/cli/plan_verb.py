@@ -15,6 +15,7 @@ from fromscratch.report.numerals import duration, short
 if TYPE_CHECKING:
     from fromscratch.runs.mixture_plan import MixturePlan, SourcePlan
     from fromscratch.runs.planning import Plan
+    from fromscratch.runs.schedule_plan import SchedulePlan
 
 
 def run(
@@ -113,8 +114,11 @@ def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
     if plan.mixture is not None:
         say()
         _print_mixture(plan.mixture)
+    if plan.schedule.words:
+        say()
+        _print_schedule(plan.schedule)
     say()
-    refusals = [] if plan.mixture is None else plan.mixture.refusals
+    refusals = [*([] if plan.mixture is None else plan.mixture.refusals), *plan.schedule.refusals]
     for sentence in plan.not_yet:
         say(f"not in this release: {sentence}")
     for sentence in refusals:
@@ -145,6 +149,21 @@ def _print_mixture(mixture: MixturePlan) -> None:
     if any(source.available is None for source in mixture.sources):
         say("?: not prepared yet, so how much there is of it is not known")
     for sentence in mixture.warnings:
+        print_warning(sentence)
+
+
+def _print_schedule(schedule: SchedulePlan) -> None:
+    """Learning rate, phases, weight decay, momentum and clipping; the rate as a picture too."""
+    from fromscratch.report.schedule_picture import blocks
+
+    margin = max(map(len, schedule.words))
+    if schedule.curve:
+        ascii_only = not out.encoding.lower().startswith("utf")
+        line = blocks([point.lr for point in schedule.curve], ascii_only=ascii_only)
+        say(f"{'schedule'.ljust(margin)}  {line}")
+    for name, words in schedule.words.items():
+        say(f"{name.ljust(margin)}  {words}")
+    for sentence in schedule.warnings:
         print_warning(sentence)
 
 

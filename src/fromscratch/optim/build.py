@@ -1,19 +1,21 @@
 """The optimisers of a run, behind one object with named, savable state.
 
-In: a model and `OptimConfig`. Out: `Optimizers`, which steps them together, scales every learning
-rate by the schedule's fraction, and gives its state as a flat dict of tensors whose names are the
-parameters', so that a checkpoint needs no pickle and no order.
+In: a model and `OptimConfig`. Out: `Optimizers`, which steps them together, puts what is scheduled
+in force, and gives its state as a flat dict of tensors whose names are the parameters', so that a
+checkpoint needs no pickle and no order. What is scheduled is no state: it follows from the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.groups import NamedParameter, group_parameters, row_blocks
@@ -29,18 +31,81 @@ class Member:
     parameters: list[NamedParameter]
 
 
+@dataclass(frozen=True)
+class _GroupValues:
+    """What is scheduled of one parameter group; AdamW's momentum is the first of its betas."""
+
+    lr: float
+    weight_decay: float
+    momentum: float
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What the optimisers work with during an update.
+
+    Attributes:
+        lrs: Learning rate by group; that of Muon's parameters is called `muon`.
+        weight_decay: By optimiser, of its parameters that decay at all.
+        momentum: Of the matrices inside the blocks: Muon's, else the first of AdamW's betas.
+    """
+
+    lrs: dict[str, float]
+    weight_decay: dict[str, float]
+    momentum: float
+
+
 class Optimizers:
-    """Several optimisers that act as one."""
+    """Several optimisers that act as one.
+
+    Every group of a member has a `name`, which says how the schedules apply to it: `plain` never
+    decays. The momentum that is scheduled is Muon's; where there is no Muon, that of all members.
+    """
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
-        self._peaks = [[float(g["lr"]) for g in m.optimizer.param_groups] for m in members]
+        self._built = [[_values_of(g) for g in m.optimizer.param_groups] for m in members]
 
-    def set_fraction(self, fraction: float) -> None:
-        """Puts every learning rate at this fraction of its peak."""
-        for member, peaks in zip(self.members, self._peaks, strict=True):
-            for group, peak in zip(member.optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * fraction
+    def put_in_force(self, settings: StepSettings) -> None:
+        """Sets learning rates, weight decays and momentum for the update that comes."""
+        for _, group, values in self._scheduled(settings):
+            _put(group, "lr", values.lr)
+            _put(group, "weight_decay", values.weight_decay)
+            if "betas" in group:
+                group["betas"] = (values.momentum, group["betas"][1])
+            else:
+                _put(group, "momentum", values.momentum)
+
+    def in_force(self, settings: StepSettings) -> InForce:
+        """The values that `put_in_force` sets, for the log."""
+        lrs: dict[str, float] = {}
+        weight_decay: dict[str, float] = {}
+        momentum = 0.0
+        for member, group, values in self._scheduled(settings):
+            lrs[group["name"]] = values.lr
+            if group["name"] != "plain":
+                weight_decay[member.name] = values.weight_decay
+            if self._has_momentum(member):
+                momentum = values.momentum
+        return InForce(lrs, weight_decay, momentum)
+
+    def _has_momentum(self, member: Member) -> bool:
+        return member.name == "muon" or all(m.name != "muon" for m in self.members)
+
+    def _scheduled(
+        self, settings: StepSettings
+    ) -> Iterator[tuple[Member, dict[str, Any], _GroupValues]]:
+        """Every group, whose it is, and what it is to have."""
+        for member, built in zip(self.members, self._built, strict=True):
+            decay = settings.weight_decay if member.name != "muon" else settings.muon_weight_decay
+            momentum = settings.momentum if self._has_momentum(member) else None
+            for group, values in zip(member.optimizer.param_groups, built, strict=True):
+                now = replace(values, lr=values.lr * settings.lr)
+                if decay is not None and group["name"] != "plain":
+                    now = replace(now, weight_decay=decay)
+                if momentum is not None:
+                    now = replace(now, momentum=momentum)
+                yield member, group, now
 
     def step(self) -> None:
         """Applies one update from the gradients at hand."""
@@ -107,6 +172,19 @@ class Optimizers:
         )
 
 
+def _values_of(group: dict[str, Any]) -> _GroupValues:
+    momentum = group["betas"][0] if "betas" in group else group["momentum"]
+    return _GroupValues(float(group["lr"]), float(group["weight_decay"]), float(momentum))
+
+
+def _put(group: dict[str, Any], key: str, value: float) -> None:
+    """Sets a value; one that is a tensor, as compiled updates want it, in place."""
+    if isinstance(group[key], Tensor):
+        group[key].fill_(value)
+    else:
+        group[key] = value
+
+
 _STATE_KEYS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
     Muon: ("momentum",),
@@ -130,29 +208,34 @@ def build_optimizers(model: GPT, config: OptimConfig) -> Optimizers:
     head_lr = config.lr if config.head_lr is None else config.head_lr
     plain_lr = config.lr if config.plain_lr is None else config.plain_lr
     decay = config.weight_decay
-    rows: list[tuple[list[NamedParameter], float, float]] = [
-        (groups.embed, embed_lr, decay),
-        (groups.head, head_lr, decay),
-        (groups.plain, plain_lr, 0.0),
+    rows: list[tuple[str, list[NamedParameter], float, float]] = [
+        ("embed", groups.embed, embed_lr, decay),
+        ("head", groups.head, head_lr, decay),
+        ("plain", groups.plain, plain_lr, 0.0),
     ]
     if not muon:
-        rows.insert(0, (groups.hidden, config.lr, decay))
-    rows = [row for row in rows if row[0]]
+        rows.insert(0, ("hidden", groups.hidden, config.lr, decay))
+    rows = [row for row in rows if row[1]]
     adamw = torch.optim.AdamW(
         [
-            {"params": [p.value for p in parameters], "lr": lr, "weight_decay": weight_decay}
-            for parameters, lr, weight_decay in rows
+            {
+                "name": name,
+                "params": [p.value for p in parameters],
+                "lr": lr,
+                "weight_decay": weight_decay,
+            }
+            for name, parameters, lr, weight_decay in rows
         ],
         betas=config.betas,
         eps=config.eps,
         fused=model.device.type in ("cpu", "cuda", "mps"),
     )
-    members = [Member("adamw", adamw, [p for parameters, _, _ in rows for p in parameters])]
+    members = [Member("adamw", adamw, [p for _, parameters, _, _ in rows for p in parameters])]
     if muon:
         blocks = row_blocks(model)
         by_parameter = {p.value: blocks[p.name] for p in groups.hidden if p.name in blocks}
         hidden = Muon(
-            [p.value for p in groups.hidden],
+            [{"name": "muon", "params": [p.value for p in groups.hidden]}],
             lr=config.muon_lr,
             momentum=config.muon_momentum,
             weight_decay=config.muon_weight_decay,

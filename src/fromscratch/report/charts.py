@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from fromscratch.report.chart import Chart, Line, chart_scales, draw
 from fromscratch.report.facts import Facts
 from fromscratch.report.markup import Html, tag
 from fromscratch.report.numerals import count, percent, significant
-from fromscratch.report.read import FloatArray, RunRecord
+from fromscratch.report.read import FloatArray, RunRecord, number
 
 # The page has six colours; the first is for training.
 _COLOURS = 6
@@ -62,13 +63,17 @@ def bits_chart(record: RunRecord) -> Chart:
 
 
 def rate_chart(record: RunRecord) -> Chart:
-    """The learning rate, of every group that logs one (`lr`, `muon_lr`, ...)."""
-    names = [n for n in record.training.columns if n == "lr" or n.endswith("_lr")]
+    """The learning rate, and that of every group that has another (`muon_lr`, ...)."""
+    columns = record.training.columns
+    rates = {n: columns[n] for n in columns if n.endswith("_lr")}
+    if "lr" in columns:
+        # A group with a rate of its own is worth a line; one that follows the others is not.
+        usual = columns["lr"]
+        others = {n: v for n, v in rates.items() if not np.array_equal(v, usual, equal_nan=True)}
+        rates = {"learning rate": usual} | others
     lines = tuple(
-        Line(
-            "learning rate" if n == "lr" else n, record.training.step, record.training.column(n), i
-        )
-        for i, n in enumerate(names[:_COLOURS])
+        Line(name, record.training.step, values, i)
+        for i, (name, values) in enumerate([*rates.items()][:_COLOURS])
     )
     return Chart(key="rate", title="Learning rate", unit="in force at the step", lines=lines)
 
@@ -86,11 +91,24 @@ def gradient_chart(record: RunRecord, facts: Facts) -> Chart:
         title="Gradient norm",
         unit="before clipping",
         lines=smoothed_lines("gradient norm", record.training.step, norms),
-        levels=(("clip", facts.clip),) if facts.clip else (),
+        levels=clip_levels(record, facts),
         resumes=resumes(record),
         log=True,
         note=note,
     )
+
+
+def clip_levels(record: RunRecord, facts: Facts) -> tuple[tuple[str, float], ...]:
+    """The norms that the gradient is clipped at: the run's, and those of its phases."""
+    levels = [("clip", facts.clip)] if facts.clip else []
+    train = record.recipe.get("train")
+    phases = train.get("phase") if isinstance(train, Mapping) else None
+    for phase in phases if isinstance(phases, list) else []:
+        if isinstance(phase, Mapping):
+            clip, begin = number(phase.get("clip")), number(phase.get("from_step"))
+            if clip and begin and np.isfinite((clip, begin)).all():
+                levels.append((f"clip from step {count(begin)}", clip))
+    return tuple(levels)
 
 
 def throughput_chart(record: RunRecord, facts: Facts) -> Chart:

@@ -260,11 +260,19 @@ def _read_metrics(path: Path, problems: _Problems) -> tuple[Table, dict[str, Tab
             rows = validation.setdefault(str(row.get("set", "validation")), {})
         if step in rows:
             problems.add(path.name, "repeats a step; this later line was taken", line)
-        rows[step] = row
+        rows[step] = row if is_validation else _with_rates(row)
     table = _table(training)
     for step in _backwards(table)[:1]:
         problems.add(path.name, f"the clock runs backwards after step {step:,}")
     return table, {name: _table(of_set) for name, of_set in validation.items()}
+
+
+def _with_rates(row: dict[str, Any]) -> dict[str, Any]:
+    """A training row with the learning rate of each group as a column of its own."""
+    rates = row.get("lrs")
+    if not isinstance(rates, Mapping):
+        return row
+    return {f"{name}_lr": rate for name, rate in rates.items()} | row
 
 
 def _table(by_step: Mapping[int, dict[str, Any]]) -> Table:

@@ -31,6 +31,7 @@ from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
 from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.session import Session, precision_of, versions
 from fromscratch.track.jsonl import append_event
 from fromscratch.train.loop import LoopConfig
@@ -61,7 +62,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
-        for name, message in (*data.warnings, *mixture_notes(recipe, session.config.steps)):
+        for name, message in (*data.warnings, *recipe_notes(recipe, session)):
             append_event(paths, name, 0, message, {})
             session.notes.append((name, message))
     except BaseException:
@@ -70,9 +71,14 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     return session
 
 
-def mixture_notes(recipe: Recipe, steps: int) -> list[tuple[str, str]]:
-    """Name and sentence of what the stages of a mixture probably do not mean (R01)."""
-    return [("mixture", sentence) for sentence in mixture_warnings(recipe, steps)]
+def recipe_notes(recipe: Recipe, session: Session) -> list[tuple[str, str]]:
+    """Name and sentence of what a recipe says and probably does not mean (R01, R30)."""
+    steps = session.config.steps
+    epochs = session.data.training.epochs(steps * recipe.samples_per_step)
+    return [
+        *(("mixture", sentence) for sentence in mixture_warnings(recipe, steps)),
+        *(("recipe", sentence) for sentence in schedule_warnings(recipe, steps, epochs)),
+    ]
 
 
 def check_supported(recipe: Recipe, world: World | None = None) -> None:
@@ -120,9 +126,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         steps=steps,
         samples_per_step=recipe.samples_per_step,
         micro_batch=recipe.train.micro_batch,
-        schedule=recipe.lr_schedule(steps),
-        lr=recipe.optim.lr,
-        clip=recipe.optim.clip,
+        settings=recipe.settings(steps),
         eval_every=recipe.eval.every,
         sample_every=recipe.sample.every,
         checkpoint_every=recipe.checkpoint.every,

@@ -23,6 +23,7 @@ from fromscratch.evaluate.loss import evaluate_loss
 from fromscratch.evaluate.yardsticks import Yardstick, yardsticks
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import resolve_device
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.runs.opened_data import open_data, prepared_folders
@@ -107,7 +108,11 @@ def measure_step(recipe: Recipe) -> float:
         n_samples = recipe.samples_per_step
         batches = data.micro_batches(step * n_samples, n_samples, recipe.train.micro_batch)
         train_step(
-            model, next_token_loss, optimizers, batches, fraction=1.0, clip=recipe.optim.clip
+            model,
+            next_token_loss,
+            optimizers,
+            batches,
+            settings=StepSettings(clip=recipe.optim.clip),
         )
         times.append(time.perf_counter() - begin)
     return statistics.median(times[_WARMUP_STEPS:])

@@ -23,7 +23,7 @@ from fromscratch.foundation.files import (
     step_of_folder,
     write_atomically,
 )
-from fromscratch.runs.assemble import acquire, build_session, check_supported, mixture_notes
+from fromscratch.runs.assemble import acquire, build_session, check_supported, recipe_notes
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
@@ -119,7 +119,7 @@ def _pick_up(
     if changed := _differences(_flat(before), _flat(recipe)):
         write_atomically(paths.recipe, recipe.to_toml())
         note("recipe_changed", changed, progress.step)
-        for name, message in mixture_notes(recipe, session.config.steps):
+        for name, message in recipe_notes(recipe, session):
             note(name, message, progress.step)
     was, will_be = _learning_rates(before, recipe, progress.step, session)
     if will_be > 1.5 * was:
@@ -142,8 +142,8 @@ def _learning_rates(
     steps_before = before.steps(windows_per_epoch=session.data.windows_per_epoch)
     if step == 0 or steps_before is None:
         return recipe.optim.lr, recipe.optim.lr
-    was = before.optim.lr * before.lr_schedule(steps_before).at(step)
-    return was, recipe.optim.lr * session.config.schedule.at(step + 1)
+    was = before.optim.lr * before.settings(steps_before).at(step).lr
+    return was, recipe.optim.lr * session.config.settings.at(step + 1).lr
 
 
 def _refuse_lost(paths: RunPaths) -> None:
@@ -161,11 +161,16 @@ def _refuse_lost(paths: RunPaths) -> None:
 def _flat(recipe: Recipe) -> dict[str, object]:
     """A recipe's settings by dotted key."""
     out: dict[str, object] = {}
-    for table, values in recipe.model_dump().items():
-        if isinstance(values, dict):
-            out |= {f"{table}.{key}": value for key, value in values.items()}
+
+    def add(key: str, value: object) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                add(f"{key}.{name}", inner)
         else:
-            out[table] = values
+            out[key] = value
+
+    for table, values in recipe.model_dump().items():
+        add(table, values)
     return out
 
 

@@ -10,6 +10,7 @@ from fromscratch.plan.compute import DeviceTime, chinchilla_tokens, times
 from fromscratch.plan.memory import StepMemory, checkpoint_bytes, step_memory
 from fromscratch.runs.mixture_plan import MixturePlan, plan_mixture, prepared_tokens
 from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.schedule_plan import SchedulePlan, plan_schedule
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Plan:
         memory_precision: The precision that it is for; `auto` counts as bf16, as on a GPU.
         devices: Duration on known accelerators.
         mixture: What is taken from each source; None where there is nothing to say of it.
+        schedule: Learning rate, weight decay, momentum and clipping along the run.
         not_yet: What of the recipe this release cannot do, each as a sentence.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     memory_precision: str
     devices: list[DeviceTime]
     mixture: MixturePlan | None
+    schedule: SchedulePlan
     not_yet: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ def make_plan(recipe: Recipe) -> Plan:
     # What `auto` becomes on a GPU: that is where memory is short.
     precision = {"auto": "bf16"}.get(recipe.train.precision, recipe.train.precision)
     total_flops = None if total_tokens is None else float(flops) * total_tokens
+    mixture = plan_mixture(recipe, steps, available)
     return Plan(
         recipe=recipe.name,
         parameters=counts,
@@ -95,9 +99,17 @@ def make_plan(recipe: Recipe) -> Plan:
         ),
         memory_precision=precision,
         devices=[] if total_flops is None else times(total_flops),
-        mixture=plan_mixture(recipe, steps, available),
+        mixture=mixture,
+        schedule=plan_schedule(recipe, steps, _epochs(mixture)),
         not_yet=not_yet(recipe),
     )
+
+
+def _epochs(mixture: MixturePlan | None) -> dict[str, float] | None:
+    """How often each source is gone through, where that is known of all."""
+    epochs = {} if mixture is None else {s.name: s.epochs for s in mixture.sources}
+    known = {name: passes for name, passes in epochs.items() if passes is not None}
+    return known if known and len(known) == len(epochs) else None
 
 
 def checkpoints_disk_bytes(recipe: Recipe) -> int:
@@ -119,11 +131,6 @@ def not_yet(recipe: Recipe) -> list[str]:
             train.precision == "fp16",
             'train.precision = "fp16" needs a loss scaler, which is not '
             "there yet: without one it would diverge; use train.precision=bf16 or fp32",
-        ),
-        (
-            bool(train.phase),
-            "[[train.phase]] (another schedule within the run) is not there yet: "
-            "train.phase=[] runs the first phase alone",
         ),
         (train.activation_checkpointing, "train.activation_checkpointing is not there yet"),
         (recipe.track.tensorboard, "track.tensorboard is not there yet"),

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fromscratch.data.shares import ShareSchedule, Stage
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.foundation.schedules import Schedule, ScheduleName
 from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
+from fromscratch.optim.run_settings import RunSettings, run_settings
+from fromscratch.optim.schedule_config import PhaseConfig, ScheduleConfig, check_order
 
 
 class _Table(BaseModel):
@@ -158,24 +159,6 @@ def _check_order(stages: list[StageConfig]) -> None:
             )
 
 
-class ScheduleConfig(_Table):
-    """The learning rate over the run; `min_lr` is the end of the decay, in the unit of optim.lr."""
-
-    name: ScheduleName = "cosine"
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
-    min_lr: float = Field(default=0.0, ge=0.0)
-
-
-class PhaseConfig(_Table):
-    """From step `from_step` on, another schedule and clip, within the same run."""
-
-    from_step: int = Field(ge=1)
-    schedule: ScheduleName | None = None
-    min_lr: float | None = Field(default=None, ge=0.0)
-    clip: float | None = Field(default=None, ge=0.0)
-
-
 class TrainConfig(_Table):
     """How long, in what portions, on what. Exactly one of `steps`, `tokens` and `epochs`.
 
@@ -205,6 +188,7 @@ class TrainConfig(_Table):
                 f"A recipe says how long to train in one way: train.steps, train.tokens or "
                 f"train.epochs. This one has {said}."
             )
+        check_order(self.phase)
         return self
 
 
@@ -286,6 +270,13 @@ class Recipe(_Table):
                 f"schedule.min_lr = {self.schedule.min_lr:g} is above optim.lr = "
                 f"{self.optim.lr:g}: the rate would rise at the end."
             )
+        if self.optim.name != "muon" and any(
+            phase.muon_weight_decay is not None for phase in self.train.phase
+        ):
+            raise UserError(
+                "A [[train.phase]] has muon_weight_decay, and this recipe has no Muon.",
+                fix="Write weight_decay, or optim.name=muon.",
+            )
         return self
 
     @property
@@ -305,25 +296,13 @@ class Recipe(_Table):
         assert train.epochs is not None
         return max(1, round(train.epochs * windows_per_epoch / self.samples_per_step))
 
-    def lr_schedule(self, steps: int) -> Schedule:
-        """The schedule of a run of `steps` updates.
+    def settings(self, steps: int) -> RunSettings:
+        """What is in force in each update of a run of `steps` updates.
 
         Raises:
-            UserError: The warmup is longer than the run.
+            UserError: The warmup is longer than the run, or a phase raises the learning rate.
         """
-        if self.schedule.warmup_steps >= steps and steps > 1:
-            raise UserError(
-                f"schedule.warmup_steps = {self.schedule.warmup_steps:,} leaves nothing of a run "
-                f"of {steps:,} steps.",
-                fix="Shorten the warmup or train longer.",
-            )
-        return Schedule(
-            name=self.schedule.name,
-            steps=steps,
-            warmup_steps=self.schedule.warmup_steps if steps > 1 else 0,
-            decay_fraction=self.schedule.decay_fraction,
-            floor=self.schedule.min_lr / self.optim.lr,
-        )
+        return run_settings(self.optim, self.schedule, self.train.phase, steps)
 
     def on_data(self, folders: Mapping[str, Path]) -> Recipe:
         """The same recipe with its data named by the prepared folders, wherever it is resumed."""

@@ -24,6 +24,10 @@ class StepResult:
         drawn: Of a mixture: windows taken from each source so far. The realised share between two
             rows is the difference of a source's windows over that of all.
         wanted: Of a mixture: how many its exact shares ask for; less than one window from `drawn`.
+        lrs: The learning rate of every group of parameters (optim/groups.py) during the update;
+            the group that Muon has is called `muon`.
+        weight_decay: Likewise in force, by optimiser.
+        momentum: Likewise, of Muon; where there is none, the first of AdamW's betas.
     """
 
     step: int
@@ -38,10 +42,13 @@ class StepResult:
     epochs: dict[str, float]
     drawn: dict[str, int] = field(default_factory=dict)
     wanted: dict[str, float] = field(default_factory=dict)
+    lrs: dict[str, float] = field(default_factory=dict)
+    weight_decay: dict[str, float] = field(default_factory=dict)
+    momentum: float | None = None
 
     def row(self) -> dict[str, Any]:
-        """The line in metrics.jsonl; without `drawn` and `wanted` where there is no mixture."""
-        return {key: value for key, value in asdict(self).items() if value != {}}
+        """The line in metrics.jsonl; what is empty, as `drawn` without a mixture, is left out."""
+        return {key: value for key, value in asdict(self).items() if value not in ({}, None)}
 
 
 @dataclass(frozen=True)

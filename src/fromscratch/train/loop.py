@@ -24,8 +24,8 @@ from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData
 from fromscratch.foundation.errors import Interrupted, UserError
-from fromscratch.foundation.schedules import Schedule
 from fromscratch.foundation.seeds import derive_seed
+from fromscratch.optim.run_settings import RunSettings
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
 from fromscratch.train.guard import StopSignal, UpdateGuard
 from fromscratch.train.objectives import Objective
@@ -40,9 +40,7 @@ class LoopConfig:
         steps: Updates in the whole run.
         samples_per_step: Windows in the global batch.
         micro_batch: Windows in one forward and backward pass.
-        schedule: Fraction of the peak learning rates by step.
-        lr: AdamW's peak, for the log.
-        clip: Largest global gradient norm; 0 for none.
+        settings: What is in force in each step: learning rates, weight decay, momentum, clip.
         eval_every: Steps between validations; 0 for the first and last step only.
         sample_every: Steps between samples; 0 for none.
         checkpoint_every: Steps between checkpoints.
@@ -54,9 +52,7 @@ class LoopConfig:
     steps: int
     samples_per_step: int
     micro_batch: int
-    schedule: Schedule
-    lr: float
-    clip: float
+    settings: RunSettings
     eval_every: int
     sample_every: int
     checkpoint_every: int
@@ -191,8 +187,7 @@ class Trainer:
             self.objective,
             self.state.optimizers,
             self.data.micro_batches(progress.sample, config.samples_per_step, config.micro_batch),
-            fraction=config.schedule.at(step),
-            clip=config.clip,
+            settings=config.settings.at(step),
             autocast=self.autocast,
             should_stop=self.stop,
         )
@@ -217,6 +212,9 @@ class Trainer:
 
     def _log_step(self, outcome: StepOutcome, *, seconds: float) -> None:
         config, progress = self.config, self.state.progress
+        settings = config.settings.at(progress.step)
+        values = self.state.optimizers.in_force(settings)
+        self._log_phase()
         rate = config.samples_per_step * self.data.context / seconds
         is_mixture = len(self.data.sources) > 1
         wanted = self.data.wanted(progress.sample) if is_mixture else {}
@@ -225,7 +223,7 @@ class Trainer:
                 step=progress.step,
                 tokens=progress.tokens,
                 loss=outcome.loss,
-                lr=config.lr * config.schedule.at(progress.step),
+                lr=config.settings.optim.lr * settings.lr,
                 grad_norm=outcome.grad_norm,
                 clipped=outcome.clipped,
                 tokens_per_s=rate,
@@ -234,8 +232,18 @@ class Trainer:
                 epochs=self.data.epochs(progress.sample),
                 drawn=self.data.drawn(progress.sample) if is_mixture else {},
                 wanted={name: round(windows, 2) for name, windows in wanted.items()},
+                lrs=values.lrs,
+                weight_decay=values.weight_decay,
+                momentum=values.momentum,
             )
         )
+
+    def _log_phase(self) -> None:
+        """Says so where a phase begins with this step (R38)."""
+        settings, step = self.config.settings, self.state.progress.step
+        if settings.begins(step):
+            number = settings.phase_of(step)
+            self._event("phase", settings.describe_phase(number), phase=number)
 
     # --- on schedule ------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """One update, as its description reads.
 
 Take the step's micro-batches; count their targets; for each, backward of its loss sum over the
-count of all; clip; refuse the update when loss or gradient is not finite; put the scheduled
-learning rate for this step in force; step; drop the gradients.
+count of all; clip; refuse the update when loss or gradient is not finite; put what is
+scheduled for this step in force; step; drop the gradients.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from fromscratch.data.batches import Batch
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers
 from fromscratch.train.objectives import Objective
@@ -45,8 +46,7 @@ def train_step(
     optimizers: Optimizers,
     batches: Sequence[Batch],
     *,
-    fraction: float,
-    clip: float,
+    settings: StepSettings,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> StepOutcome | None:
@@ -55,10 +55,9 @@ def train_step(
     Args:
         model: In training mode.
         objective: Loss sum of a batch.
-        optimizers: Whose learning rates are set to `fraction` of their peaks.
+        optimizers: What makes the update.
         batches: The micro-batches, on any device.
-        fraction: The schedule's value for this step.
-        clip: Largest global gradient norm; 0 for none.
+        settings: What is in force during this step.
         autocast: Context of the forward pass.
         should_stop: Asked between micro-batches.
 
@@ -77,18 +76,18 @@ def train_step(
         (loss / n_targets).backward()
         loss_sum += loss.item()
 
-    grad_norm = clip_gradients(model, clip)
+    grad_norm = clip_gradients(model, settings.clip)
     mean_loss = loss_sum / n_targets
     applied = math.isfinite(mean_loss) and math.isfinite(grad_norm)
     if applied:
-        optimizers.set_fraction(fraction)
+        optimizers.put_in_force(settings)
         optimizers.step()
     optimizers.zero_grad()
     return StepOutcome(
         loss=mean_loss,
         n_targets=n_targets,
         grad_norm=grad_norm,
-        clipped=bool(clip) and grad_norm > clip,
+        clipped=bool(settings.clip) and grad_norm > settings.clip,
         applied=applied,
     )
 
