@@ -89,6 +89,7 @@ def our_step(shape: dict[str, int], compiled: bool) -> Callable[[], object]:
     from fromscratch.model.gpt import GPT
     from fromscratch.optim.build import build_optimizers
     from fromscratch.optim.config import OptimConfig
+    from fromscratch.optim.run_settings import StepSettings
     from fromscratch.train.compiled import compile_blocks
     from fromscratch.train.objectives import next_token_loss
     from fromscratch.train.step import train_step
@@ -101,7 +102,7 @@ def our_step(shape: dict[str, int], compiled: bool) -> Callable[[], object]:
     optimizers = build_optimizers(model, OptimConfig())
     ids, targets = batch(shape)
     return lambda: train_step(
-        model, next_token_loss, optimizers, [Batch(ids, targets)], fraction=1.0, clip=1.0
+        model, next_token_loss, optimizers, [Batch(ids, targets)], settings=StepSettings(clip=1.0)
     )
 
 

@@ -9,6 +9,7 @@ from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT, call_block
 from fromscratch.optim.build import build_optimizers
 from fromscratch.optim.config import OptimConfig
+from fromscratch.optim.run_settings import StepSettings
 from fromscratch.train.compiled import compile_blocks, pays
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.step import train_step
@@ -41,7 +42,9 @@ def train(model: GPT, steps: int) -> list[float]:
     for step in range(steps):
         torch.manual_seed(step)
         batches = [batch_of(4, 2 * step), batch_of(4, 2 * step + 1)]
-        outcome = train_step(model, next_token_loss, optimizers, batches, fraction=1.0, clip=1.0)
+        outcome = train_step(
+            model, next_token_loss, optimizers, batches, settings=StepSettings(clip=1.0)
+        )
         losses.append(outcome.loss)
     return losses
 
