@@ -20,6 +20,7 @@ from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.schedules import Schedule, ScheduleName
 from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
+from fromscratch.train.guard_config import GuardConfig
 
 
 class _Table(BaseModel):
@@ -180,6 +181,8 @@ class TrainConfig(_Table):
     """How long, in what portions, on what. Exactly one of `steps`, `tokens` and `epochs`.
 
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
+    Every `health_every` steps (0: never) each layer's norms, activations and attention are measured
+    into health.jsonl.
     """
 
     steps: int | None = Field(default=None, ge=1)
@@ -192,6 +195,7 @@ class TrainConfig(_Table):
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     activation_checkpointing: bool = False
+    health_every: int = Field(default=50, ge=0)
     phase: list[PhaseConfig] = []
 
     @model_validator(mode="after")
@@ -260,6 +264,7 @@ class Recipe(_Table):
     checkpoint: CheckpointConfig = CheckpointConfig()
     track: TrackConfig = TrackConfig()
     parallel: ParallelConfig = ParallelConfig()
+    guard: GuardConfig = GuardConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
