@@ -11,10 +11,11 @@ from types import FrameType
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.recent import Recent, robust_z
 
-# Where losses or norms hardly vary, a difference smaller than this is none: a hundredth of a loss,
-# a twentieth of a norm.
+# Lower bounds of what counts as one standard deviation: a hundredth of a loss, a seventh of a norm.
+# At spike_z = 8 a norm has to be more than three times the median: at the end of a decay, real runs
+# (of `try`, say) vary so little that half as much again is 9 deviations, and nothing is wrong.
 _LEAST_SPREAD = 0.01
-_LEAST_LOG_SPREAD = 0.05
+_LEAST_LOG_SPREAD = 0.15
 _SMALLEST = 1e-30
 
 # SIGHUP is what closing the terminal sends; Windows has none.

@@ -116,6 +116,7 @@ class Guarding:
         *,
         first_sample: int,
         lr_fraction: float,
+        clip: float,
     ) -> HealthResult | None:
         """Takes note of a step that is done, and tells what is out of the ordinary.
 
@@ -125,6 +126,7 @@ class Guarding:
             autocast: Context of a forward pass.
             first_sample: Where the cursor stood before it.
             lr_fraction: Of the peak learning rate, in force at it.
+            clip: The largest gradient norm, in force at it.
 
         Returns:
             What was measured, where it was due.
@@ -142,7 +144,7 @@ class Guarding:
         if self._probe is not None:
             health = self._probe.result(progress.step, outcome.grad_norm, batches[0], autocast)
         if self._config.warn and outcome.applied:
-            signs = self._watch.after_step(progress.step, lr_fraction=lr_fraction)
+            signs = self._watch.after_step(progress.step, lr_fraction=lr_fraction, clip=clip)
             signs += self._watch.after_health(health) if health is not None else []
             for sign in signs:
                 self._tell(sign.name, sign.message)

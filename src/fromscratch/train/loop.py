@@ -230,6 +230,7 @@ class Trainer:
             self.autocast,
             first_sample=first,
             lr_fraction=config.schedule.at(step),
+            clip=config.clip,
         )
         if health is not None:
             self.tracker.health(health)

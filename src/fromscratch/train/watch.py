@@ -28,6 +28,7 @@ _QUARTERS = 4
 _RISE = 2.0
 _CLIP_SPAN = 100
 _CLIPPED = 0.99
+_FAR_ABOVE_CLIP = 3.0
 _FAR = 0.5
 _DEAD = 1e-7
 _BURST = 30.0
@@ -64,16 +65,17 @@ class Watch:
         self._layers: dict[str, list[list[float]]] = memory.setdefault("layers", {})
         self._warmup_steps = warmup_steps
 
-    def after_step(self, step: int, *, lr_fraction: float) -> list[Sign]:
+    def after_step(self, step: int, *, lr_fraction: float, clip: float) -> list[Sign]:
         """What the last updates say.
 
         Args:
             step: The one just made.
             lr_fraction: Of the peak learning rate, in force at it.
+            clip: The largest norm of a gradient, likewise; 0 for none.
         """
         if step <= self._warmup_steps + TREND:
             return []
-        return self._new(step, [*self._rising(lr_fraction), *self._clipped()])
+        return self._new(step, [*self._rising(lr_fraction), *self._clipped(clip)])
 
     def after_health(self, result: HealthResult) -> list[Sign]:
         """What the layers say."""
@@ -112,16 +114,18 @@ class Watch:
                 "here with a lower optim.lr, or a smaller optim.clip",
             )
 
-    def _clipped(self) -> Iterator[Sign]:
+    def _clipped(self, clip: float) -> Iterator[Sign]:
+        """All gradients far above the threshold; a little above it they may well be for long."""
         clipped = self._recent.clipped[-_CLIP_SPAN:]
-        share = sum(clipped) / len(clipped) if len(clipped) == _CLIP_SPAN else 0.0
-        if share >= _CLIPPED:
-            typical = median(self._recent.grad_norms[-_CLIP_SPAN:])
+        if len(clipped) < _CLIP_SPAN or not clip:
+            return
+        share, typical = sum(clipped) / _CLIP_SPAN, median(self._recent.grad_norms[-_CLIP_SPAN:])
+        if share >= _CLIPPED and typical > _FAR_ABOVE_CLIP * clip:
             yield Sign(
                 "mostly_clipped",
-                f"{share:.0%} of the last {_CLIP_SPAN} gradients were clipped (their median norm "
-                f"is {typical:.3g}): the clip threshold, not the learning rate, sets the size of "
-                "the updates; raise optim.clip above that norm, or lower optim.lr",
+                f"{share:.0%} of the last {_CLIP_SPAN} gradients were clipped, to {clip:g} from a "
+                f"median norm of {typical:.3g}: the threshold, not the gradient, sets the size of "
+                "the updates; if that is not meant, raise optim.clip and lower optim.lr",
             )
 
     def _layer(self, part: str, row: dict[str, float]) -> Iterator[Sign]:
