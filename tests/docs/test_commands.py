@@ -148,7 +148,7 @@ def test_the_commands_about_tokenizers_work_one_after_the_other(newcomer: Path):
 @pytest.mark.slow
 def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/guards.md", newcomer) >= 3
-    assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 3
+    assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 2
     for block in blocks("docs/guards.md", "toml"):
         GuardConfig(**tomllib.loads(block.text)["guard"])
 

@@ -100,13 +100,13 @@ def test_rows_past_the_resumed_step_are_dropped(paths, resumed, duties_done, met
 
 
 @pytest.mark.parametrize(("until", "duties_done"), [(4, True), (3, True), (2, False), (0, True)])
-def test_going_back_drops_what_a_resume_there_drops(paths, until, duties_done):
+def test_going_back_drops_what_a_resume_there_drops(paths, until, duties_done, tmp_path_factory):
     events = paths.events.read_bytes()
     tracker = JsonlTracker(paths, resumed_step=4)
     for number in (5, 6):
         tracker.step(step(number))
         tracker.health(health(number))
-    resumed = RunPaths(paths.root.with_name("resumed"))
+    resumed = RunPaths(tmp_path_factory.mktemp("resumed") / "run")
     shutil.copytree(paths.root, resumed.root)
     JsonlTracker(resumed, resumed_step=until, duties_done=duties_done).close()
     tracker.rewind(until, duties_done=duties_done)

@@ -138,7 +138,7 @@ class HealthProbe:
                 for parameter in self._parts[part].values()
                 for member in self._optimizers.members
                 if "exp_avg_sq" in (state := member.optimizer.state.get(parameter, {}))
-                and state["exp_avg_sq"].is_floating_point()
+                and type(state["exp_avg_sq"]) is Tensor
             ]
             if values:
                 total = torch.stack([value.sum() for value in values]).sum()
@@ -161,9 +161,10 @@ def _parts(model: GPT) -> dict[str, dict[str, nn.Parameter]]:
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The norm of all elements together."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
-    return norm
+    """The norm of all elements together; of tensors that lie in parts on several devices, too."""
+    norm = torch.nn.utils.get_total_norm(tensors)
+    whole: Callable[[], Tensor] = getattr(norm, "full_tensor", lambda: norm)
+    return whole()
 
 
 def _finish(parts: dict[str, dict[str, float]], grad_norm: float) -> None:
