@@ -72,6 +72,12 @@ def test_batches_are_the_run_s_without_the_windows_left_out(data):
     ours = torch.cat(rows)
     assert torch.equal(ours, whole.targets[kept[: len(ours)]])
     assert cursor == kept[len(ours) - 1] + 1
+    # The parts of two readers, one after the other, are the whole.
+    for first in (0, 3, 9, 40):
+        second = data.after(first, 6, SKIPPED)
+        parts = [data.batch(data.after(first, 0), 6, SKIPPED), data.batch(second, 6, SKIPPED)]
+        both = torch.cat([part.ids for part in parts])
+        assert torch.equal(both, data.batch(first, 12, SKIPPED).ids)
 
 
 def test_shares_count_what_was_trained_on(data):

@@ -184,6 +184,8 @@ class TrainingData:
 
     def after(self, first_sample: int, n_samples: int, skipped: Ranges = ()) -> int:
         """The cursor after these samples: the number from which the next ones are looked for."""
+        if not n_samples:
+            return first_sample
         return int(kept_numbers(first_sample, n_samples, skipped)[-1]) + 1
 
     def places(self, samples: npt.NDArray[np.int64]) -> list[WindowPlace]:
