@@ -27,6 +27,11 @@ MISTAKES = {
         ["train.steps", "whole number"],
     ),
     "value out of range": (["plan", "try", "model.dropout=1.5"], ["model.dropout", "less than 1"]),
+    "a misspelt guard": (["plan", "try", "guard.spikez=8"], ['Did you mean "guard.spike_z"?']),
+    "a guard without patience": (
+        ["plan", "try", "guard.patience=0"],
+        ["guard.patience", "greater than or equal to 1"],
+    ),
     "heads that do not divide": (
         ["plan", "try", "model.d_model=128", "model.n_head=6"],
         ["n_head = 6", "1, 2, 4, 8, 16, 32, 64, 128"],

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from typer.core import TyperGroup
 
 from fromscratch.cli.main import app
 from fromscratch.runs.recipe_files import load_recipe
+from fromscratch.train.guard_config import GuardConfig
 
 # A newcomer has ten minutes; a test has seconds. Only lengths and vocabularies are changed, never
 # what is done.
@@ -31,6 +33,12 @@ SHORTER = {
     "train.steps=2000": "train.steps=12",
     "--tokenizer gpt2": "--tokenizer bytes",
 }
+
+
+RUN_PAGES = {
+    "README.md", "docs/data.md", "docs/guards.md", "docs/tokenizers.md", "docs/training.md",
+}  # fmt: skip
+"""Those whose commands are run by a test below."""
 
 
 @pytest.fixture
@@ -158,9 +166,16 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
         assert found == [step], run
 
 
+def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/guards.md", newcomer) >= 3
+    assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 2
+    for block in blocks("docs/guards.md", "toml"):
+        GuardConfig(**tomllib.loads(block.text)["guard"])
+
+
 def test_every_other_page_runs_nothing():
     for page in PAGES:
-        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md", "docs/training.md"):
+        if page not in RUN_PAGES:
             assert not [c for c, _ in commands(page) if "fromscratch " in c], page
 
 

@@ -3,7 +3,9 @@
 import json
 import math
 import resource
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ import pytest
 
 from fromscratch.foundation.files import RunPaths
 from fromscratch.track.jsonl import JsonlTracker, append_event
-from fromscratch.track.tracker import SampleResult, StepResult, Trackers, ValidationResult
+from fromscratch.track.tracker import (
+    HealthResult,
+    SampleResult,
+    StepResult,
+    Trackers,
+    ValidationResult,
+)
 
 
 def step(number: int, loss: float = 1.5) -> StepResult:
@@ -24,6 +32,10 @@ def validation(number: int, name: str = "validation") -> ValidationResult:
 
 def sample(number: int) -> SampleResult:
     return SampleResult(number, "the ", f"text\n{number}", 0)
+
+
+def health(number: int) -> HealthResult:
+    return HealthResult(number, {"blocks.0": {"grad_norm": 0.5}}, {"blocks.0": {"mean": 1e-9}})
 
 
 def steps(path: Path) -> list[tuple[int, bool]]:
@@ -85,6 +97,43 @@ def test_rows_past_the_resumed_step_are_dropped(paths, resumed, duties_done, met
     assert steps(paths.metrics) == [(number, bool(of_duty)) for number, of_duty in metrics]
     assert [number for number, _ in steps(paths.samples)] == samples
     assert paths.events.read_bytes() == events, "events are history"
+
+
+@pytest.mark.parametrize(("until", "duties_done"), [(4, True), (3, True), (2, False), (0, True)])
+def test_going_back_drops_what_a_resume_there_drops(paths, until, duties_done, tmp_path_factory):
+    events = paths.events.read_bytes()
+    tracker = JsonlTracker(paths, resumed_step=4)
+    for number in (5, 6):
+        tracker.step(step(number))
+        tracker.health(health(number))
+    resumed = RunPaths(tmp_path_factory.mktemp("resumed") / "run")
+    shutil.copytree(paths.root, resumed.root)
+    JsonlTracker(resumed, resumed_step=until, duties_done=duties_done).close()
+    tracker.rewind(until, duties_done=duties_done)
+    for file in ("metrics", "samples", "health"):
+        assert getattr(paths, file).read_bytes() == getattr(resumed, file).read_bytes()
+    assert paths.health.read_bytes() == b""
+    assert paths.events.read_bytes() == events
+    tracker.step(step(until + 1))
+    tracker.health(health(until + 1))
+    tracker.close()
+    assert steps(paths.metrics)[-1] == (until + 1, False)
+    assert [row["step"] for row in map(json.loads, paths.health.open())] == [until + 1]
+
+
+def test_the_file_of_health_comes_with_its_first_row(paths):
+    tracker = JsonlTracker(paths, resumed_step=4)
+    assert not paths.health.exists()
+    tracker.health(health(4))
+    tracker.flush()
+    tracker.close()
+    (row,) = map(json.loads, paths.health.open())
+    assert row == health(4).row()
+
+
+def test_an_update_that_was_refused_is_marked():
+    assert "applied" not in step(1).row()
+    assert replace(step(1), applied=False).row()["applied"] is False
 
 
 def test_what_is_kept_is_kept_to_the_byte(paths):

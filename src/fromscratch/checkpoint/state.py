@@ -43,7 +43,10 @@ class Progress:
         best_val_loss: The lowest validation loss so far, in nats per token; None before the first.
         best_step: Where it was reached.
         duties_done: Whether what is due at `step` besides the update (validation, samples) is done.
-        refused_in_a_row: Updates that were refused as not finite since the last one made.
+        refused_in_a_row: Updates that were refused since the last one made.
+        skipped: Ranges of windows that are left out since a rollback (data/skipping.py).
+        rollbacks: Of each, the step that the run was at and the one it went back to.
+        guard: What the guards remember of the last updates (train/recent.py, train/watch.py).
         scaler: State of the fp16 loss scaler; None without one.
         versions: Of what computed this, for the record.
         threads: CPU threads that computed this: sums depend on them in the last bit.
@@ -61,6 +64,9 @@ class Progress:
     best_step: int | None = None
     duties_done: bool = False
     refused_in_a_row: int = 0
+    skipped: list[list[int]] = field(default_factory=list)
+    rollbacks: list[list[int]] = field(default_factory=list)
+    guard: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0

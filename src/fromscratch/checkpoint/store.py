@@ -147,6 +147,24 @@ class CheckpointStore:
             with suppress(OSError):
                 _remove(path)
 
+    def discard_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps: the run has gone back and takes another course.
+
+        A kill in the middle leaves some of them, intact; the run then goes back once more.
+        """
+        for later in reversed([s for s in self.steps() if s > step]):
+            folder = self.root / step_folder(later)
+            aside = folder.with_name(folder.name + _CORRUPT)  # half removed, it must not be met
+            _remove(aside)
+            folder.rename(aside)
+            _remove(aside)
+        for name in (LATEST, BEST):
+            link = self.root / name
+            if (link.is_symlink() or link.is_file()) and self.pointer(name) is None:
+                _remove(link)
+        if self.root.is_dir():
+            fsync_folder(self.root)
+
     def point_again(self, step: int, best_step: int | None) -> None:
         """Makes `latest` and `best` agree with a state that is resumed.
 

@@ -24,6 +24,7 @@ from fromscratch.data.mixture import Mixture
 from fromscratch.data.permutation import Permutation, StretchedPermutation
 from fromscratch.data.shards import TokenStream
 from fromscratch.data.shares import Stage
+from fromscratch.data.skipping import Ranges, before, kept_numbers
 from fromscratch.foundation.seeds import derive_seed
 
 IGNORE = -100
@@ -109,8 +110,29 @@ class TrainingSource:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class WindowPlace:
+    """Where a training window stands.
+
+    Attributes:
+        sample: Its number in the run.
+        source: The source's name.
+        epoch: The pass over the source, from 0.
+        window: Its number in that pass's cut of the source.
+        token: Stream position of its first target; the stream is a circle.
+    """
+
+    sample: int
+    source: str
+    epoch: int
+    window: int
+    token: int
+
+
 class TrainingData:
     """The run's training windows, addressed by sample number.
+
+    Where a method takes `skipped`, the windows in these ranges are passed over (data/skipping.py).
 
     Args:
         sources: What is mixed.
@@ -134,9 +156,9 @@ class TrainingData:
         self._seeds = [derive_seed(seed, "order", s.name, s.fingerprint) for s in sources]
         self._epochs: dict[tuple[int, int], StretchedPermutation] = {}
 
-    def batch(self, first_sample: int, n_samples: int) -> Batch:
-        """Samples first_sample .. first_sample + n_samples - 1 of the run."""
-        samples = np.arange(first_sample, first_sample + n_samples, dtype=np.int64)
+    def batch(self, first_sample: int, n_samples: int, skipped: Ranges = ()) -> Batch:
+        """The next n_samples samples of the run from first_sample on."""
+        samples = kept_numbers(first_sample, n_samples, skipped)
         ids = np.empty((n_samples, self.context), dtype=np.int64)
         targets = np.empty_like(ids)
         source_of, ordinals = self.mixture.locate(samples)
@@ -153,10 +175,31 @@ class TrainingData:
                 )
         return collate((ids, targets), self.eot_id)
 
-    def micro_batches(self, first_sample: int, n_samples: int, size: int) -> list[Batch]:
+    def micro_batches(
+        self, first_sample: int, n_samples: int, size: int, skipped: Ranges = ()
+    ) -> list[Batch]:
         """The same samples in portions of `size`, which divides their number."""
-        whole = self.batch(first_sample, n_samples)
+        whole = self.batch(first_sample, n_samples, skipped)
         return [whole.rows(i, i + size) for i in range(0, n_samples, size)]
+
+    def after(self, first_sample: int, n_samples: int, skipped: Ranges = ()) -> int:
+        """The cursor after these samples: the number from which the next ones are looked for."""
+        if not n_samples:
+            return first_sample
+        return int(kept_numbers(first_sample, n_samples, skipped)[-1]) + 1
+
+    def places(self, samples: npt.NDArray[np.int64]) -> list[WindowPlace]:
+        """Where the windows of some samples stand, so that a person can look at their text."""
+        found = []
+        for sample, source, ordinal in zip(samples, *self.mixture.locate(samples), strict=True):
+            described = self.sources[source]
+            epoch, position = divmod(int(ordinal), len(described.windows))
+            order = self._order_of(int(source), epoch)
+            window = int(order(np.array([position]))[0])
+            first = order.permutation.seed + window * self.context
+            token = first % len(described.windows.stream)
+            found.append(WindowPlace(int(sample), described.name, epoch, window, token))
+        return found
 
     def _order_of(self, source: int, epoch: int) -> StretchedPermutation:
         """The order of an epoch's windows; its seed says where they are cut, too."""
@@ -168,19 +211,26 @@ class TrainingData:
             self._epochs[source, epoch] = StretchedPermutation(Permutation(size, seed))
         return self._epochs[source, epoch]
 
-    def drawn(self, n_samples: int) -> dict[str, int]:
-        """How many of the first `n_samples` samples come from each source."""
-        drawn = self.mixture.drawn(n_samples)
-        return {s.name: n for s, n in zip(self.sources, drawn, strict=True)}
+    def drawn(self, n_samples: int, skipped: Ranges = ()) -> dict[str, int]:
+        """How many of the samples before n_samples come from each source."""
+        drawn = np.array(self.mixture.drawn(n_samples))
+        for begin, end in before(skipped, n_samples):
+            drawn -= np.array(self.mixture.drawn(end)) - np.array(self.mixture.drawn(begin))
+        return {s.name: int(n) for s, n in zip(self.sources, drawn, strict=True)}
 
-    def wanted(self, n_samples: int) -> dict[str, float]:
-        """How many the exact shares ask for: never a whole window away from `drawn`."""
-        wanted = self.mixture.wanted(n_samples)
-        return {s.name: n for s, n in zip(self.sources, wanted, strict=True)}
+    def wanted(self, n_samples: int, skipped: Ranges = ()) -> dict[str, float]:
+        """How many the exact shares ask for: never a whole window away from `drawn`.
 
-    def epochs(self, n_samples: int) -> dict[str, float]:
-        """How often each source has been gone through after `n_samples` samples."""
-        drawn = self.drawn(n_samples)
+        Every skipped range may add less than two windows to that.
+        """
+        wanted = np.array(self.mixture.wanted(n_samples))
+        for begin, end in before(skipped, n_samples):
+            wanted -= np.array(self.mixture.wanted(end)) - np.array(self.mixture.wanted(begin))
+        return {s.name: float(n) for s, n in zip(self.sources, wanted, strict=True)}
+
+    def epochs(self, n_samples: int, skipped: Ranges = ()) -> dict[str, float]:
+        """How often each source has been gone through by the samples before n_samples."""
+        drawn = self.drawn(n_samples, skipped)
         return {s.name: drawn[s.name] / len(s.windows) for s in self.sources}
 
     @property

@@ -43,6 +43,7 @@ RUN_RECIPE = "recipe.toml"
 RUN_METRICS = "metrics.jsonl"
 RUN_SAMPLES = "samples.jsonl"
 RUN_EVENTS = "events.jsonl"
+RUN_HEALTH = "health.jsonl"
 RUN_REPORT = "report.html"
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LOCK = "run.lock"
@@ -155,6 +156,10 @@ class RunPaths:
     @property
     def events(self) -> Path:
         return self.root / RUN_EVENTS
+
+    @property
+    def health(self) -> Path:
+        return self.root / RUN_HEALTH
 
     @property
     def report(self) -> Path:

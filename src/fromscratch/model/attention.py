@@ -55,8 +55,8 @@ class Attention(nn.Module):
         )
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
-        """Maps (B, T, C) to (B, T, C)."""
+    def project(self, x: Tensor, inputs: AttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, nh, T, hd), keys and values (B, nkv, T, hd) of x (B, T, C), as compared."""
         batch, length, _ = x.shape
         q, k, v = self.qkv(x).split(self.rows, dim=-1)
         q = q.view(batch, length, self.n_head, self.head_dim).transpose(1, 2)  # (B, nh, T, hd)
@@ -66,6 +66,12 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if inputs.rope is not None:
             q, k = rotate(q, *inputs.rope), rotate(k, *inputs.rope)
+        return q, k, v
+
+    def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
+        """Maps (B, T, C) to (B, T, C)."""
+        batch, length, _ = x.shape
+        q, k, v = self.project(x, inputs)
         if inputs.cache is not None:
             k, v = inputs.cache.append(self.layer, k, v)  # (B, nkv, S, hd)
         y = F.scaled_dot_product_attention(

@@ -18,13 +18,14 @@ from fromscratch.report.words import sentences
 
 # Written at every checkpoint or validation; a table of them would bury what matters.
 _ROUTINE = {"checkpoint", "best", "yardsticks"}
-_TROUBLE = ("skip", "corrupt", "error", "fail", "crash", "rollback")
+_TROUBLE = ("skip", "corrupt", "error", "fail", "crash", "rolled_back")
 # What an event is called when it is counted; others go by their own name.
 _NOUNS = {
     "resumed": "resume",
     "stopped": "stop",
     "checkpoint": "checkpoint",
     "skipped_step": "skipped step",
+    "rolled_back": "rollback",
     "checkpoint_corrupt": "corrupt checkpoint",
 }
 _EVENTS = 60

@@ -133,6 +133,8 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         flops_per_token=flops_per_token(recipe.model),
         peak_flops=peak_flops(device, dtype).flops,
         seed=recipe.train.seed,
+        guard=recipe.guard,
+        health_every=recipe.train.health_every,
     )
     state = TrainState(
         model=model,

@@ -21,6 +21,7 @@ from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import RunSettings, run_settings
 from fromscratch.optim.schedule_config import PhaseConfig, ScheduleConfig, check_order
+from fromscratch.train.guard_config import GuardConfig
 
 
 class _Table(BaseModel):
@@ -165,6 +166,8 @@ class TrainConfig(_Table):
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
     `compile` compiles the blocks for training; `auto` does so on CUDA, and on a CPU for runs of ten
     minutes and more. Where it does not work, the run says so once and goes on without.
+    Every `health_every` steps (0: never) each layer's norms, activations and attention are measured
+    into health.jsonl.
     """
 
     steps: int | None = Field(default=None, ge=1)
@@ -177,6 +180,7 @@ class TrainConfig(_Table):
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     activation_checkpointing: bool = False
+    health_every: int = Field(default=50, ge=0)
     phase: list[PhaseConfig] = []
 
     @model_validator(mode="after")
@@ -246,6 +250,7 @@ class Recipe(_Table):
     checkpoint: CheckpointConfig = CheckpointConfig()
     track: TrackConfig = TrackConfig()
     parallel: ParallelConfig = ParallelConfig()
+    guard: GuardConfig = GuardConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

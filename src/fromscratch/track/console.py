@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import HealthResult, SampleResult, StepResult, ValidationResult
 
 _QUIET_EVENTS = {"started", "finished", "checkpoint"}
 _SMOOTHING = 0.95
@@ -82,6 +82,13 @@ class ConsoleTracker:
             self._print(
                 f"             [dim]{escape(prompt)}[/][italic]{escape(text)}[/]", soft_wrap=False
             )
+
+    def health(self, result: HealthResult) -> None:
+        """Nothing that a line has room for; what it means is said by events."""
+
+    def rewind(self, step: int, *, duties_done: bool) -> None:
+        """The next step moves the bar back."""
+        self._loss = None
 
     def event(self, name: str, step: int, message: str, details: dict[str, Any]) -> None:
         """Prints what is out of the ordinary."""

@@ -1,9 +1,9 @@
-"""metrics.jsonl, samples.jsonl and events.jsonl: appended to, forced to disk before a checkpoint.
+"""metrics, samples, health and events.jsonl: appended to, forced to disk before a checkpoint.
 
-On resume the rows past the resumed step are dropped from metrics and samples, because the run is
-about to write them again; events are history and stay. While the disk is full, rows wait in memory
-and are written as soon as there is room; `flush` fails as long as some wait, so that no checkpoint
-is committed without them.
+On resume, and when a run goes back to a checkpoint, the rows past its step are dropped from all but
+the events, because the run is about to write them again; events are history and stay. While the
+disk is full, rows wait in memory and are written as soon as there is room; `flush` fails as long as
+some wait, so that no checkpoint is committed without them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fromscratch.foundation.files import (
     read_json_lines,
     write_atomically,
 )
-from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import HealthResult, SampleResult, StepResult, ValidationResult
 
 
 class JsonlTracker:
-    """Writes a run's three JSON-lines files.
+    """Writes a run's JSON-lines files.
 
     Args:
         paths: The run.
@@ -38,20 +38,36 @@ class JsonlTracker:
     def __init__(
         self, paths: RunPaths, *, resumed_step: int | None, duties_done: bool = True
     ) -> None:
+        self._paths = paths
+        self._keep_rows(resumed_step, duties_done)
+        self._events = _Lines(paths.events)
+        self._open()
+
+    def _open(self) -> None:
+        self._metrics = _Lines(self._paths.metrics)
+        self._samples = _Lines(self._paths.samples)
+        # Made with its first row: not every run looks at its health.
+        self._health = _Lines(self._paths.health) if self._paths.health.exists() else None
+        fsync_folder(self._paths.root)
+
+    def _keep_rows(self, until: int | None, duties_done: bool) -> None:
         def keep(row: dict[str, Any], of_duty: bool) -> bool:
-            if resumed_step is None:
+            if until is None:
                 return False
             step = row.get("step", 0)
-            return bool(
-                step < resumed_step or (step == resumed_step and (duties_done or not of_duty))
-            )
+            return bool(step < until or (step == until and (duties_done or not of_duty)))
 
-        _filter_rows(paths.metrics, lambda row: keep(row, of_duty="val_loss" in row))
-        _filter_rows(paths.samples, lambda row: keep(row, of_duty=True))
-        self._metrics = _Lines(paths.metrics)
-        self._samples = _Lines(paths.samples)
-        self._events = _Lines(paths.events)
-        fsync_folder(paths.root)
+        _filter_rows(self._paths.metrics, lambda row: keep(row, of_duty="val_loss" in row))
+        _filter_rows(self._paths.samples, lambda row: keep(row, of_duty=True))
+        _filter_rows(self._paths.health, lambda row: keep(row, of_duty=False))
+
+    def rewind(self, step: int, *, duties_done: bool) -> None:
+        """Drops rows as a resume from this step does."""
+        for lines in (self._metrics, self._samples, self._health):
+            if lines is not None:
+                lines.close()
+        self._keep_rows(step, duties_done)
+        self._open()
 
     def step(self, result: StepResult) -> None:
         """Appends a training row."""
@@ -65,6 +81,13 @@ class JsonlTracker:
         """Appends a sample."""
         self._samples.append(result.row())
 
+    def health(self, result: HealthResult) -> None:
+        """Appends a row of what each layer did."""
+        if self._health is None:
+            self._health = _Lines(self._paths.health)
+            fsync_folder(self._paths.root)
+        self._health.append(result.row())
+
     def event(self, name: str, step: int, message: str, details: dict[str, Any]) -> None:
         """Appends an event and forces it to the disk: events explain what happened to a run."""
         self._events.append(_event_row(name, step, message, details))
@@ -77,13 +100,15 @@ class JsonlTracker:
         Raises:
             OSError: The disk is full or failing; the rows are still here.
         """
-        for lines in (self._metrics, self._samples):
-            lines.flush()
+        for lines in (self._metrics, self._samples, self._health):
+            if lines is not None:
+                lines.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        for lines in (self._metrics, self._samples, self._events):
-            lines.close()
+        for lines in (self._metrics, self._samples, self._health, self._events):
+            if lines is not None:
+                lines.close()
 
 
 def append_event(

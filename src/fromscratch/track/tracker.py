@@ -28,6 +28,7 @@ class StepResult:
             the group that Muon has is called `muon`.
         weight_decay: Likewise in force, by optimiser.
         momentum: Likewise, of Muon; where there is none, the first of AdamW's betas.
+        applied: Whether the update was made; False where the guard refused it.
     """
 
     step: int
@@ -45,10 +46,14 @@ class StepResult:
     lrs: dict[str, float] = field(default_factory=dict)
     weight_decay: dict[str, float] = field(default_factory=dict)
     momentum: float | None = None
+    applied: bool = True
 
     def row(self) -> dict[str, Any]:
-        """The line in metrics.jsonl; what is empty, as `drawn` without a mixture, is left out."""
-        return {key: value for key, value in asdict(self).items() if value not in ({}, None)}
+        """The line in metrics.jsonl; what is empty or goes without saying is left out."""
+        row = {key: value for key, value in asdict(self).items() if value not in ({}, None)}
+        if self.applied:
+            del row["applied"]
+        return row
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,36 @@ class SampleResult:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class HealthResult:
+    """What the parts of the network did at one step.
+
+    Attributes:
+        step: Number of the update.
+        parts: Of each part (`embed`, `blocks.0`, ..., `final_norm`, `head`) its numbers by name:
+            grad_norm (before clipping), param_norm (before the update), update_norm, update_ratio
+            (of the two); of a block also activation_std (of its output), attention_entropy (nats,
+            mean over heads and queries), attention_entropy_min (of the lowest head), dead_units
+            (share of the MLP's units that no token switched on).
+        second_moment: Of Adam's, for the first, middle and last block: mean, max, min.
+    """
+
+    step: int
+    parts: dict[str, dict[str, float]]
+    second_moment: dict[str, dict[str, float]]
+
+    def row(self) -> dict[str, Any]:
+        """The line in health.jsonl."""
+        return asdict(self)
+
+    def values(self) -> dict[str, float]:
+        """All numbers by one name each: `grad_norm/blocks.0`, `second_moment_mean/blocks.0`."""
+        flat = {f"{key}/{part}": x for part, row in self.parts.items() for key, x in row.items()}
+        for part, row in self.second_moment.items():
+            flat |= {f"second_moment_{key}/{part}": x for key, x in row.items()}
+        return flat
+
+
 class Tracker(Protocol):
     """Listens to a run. Calls come in the order of the run, from rank 0 only."""
 
@@ -96,8 +131,17 @@ class Tracker(Protocol):
     def sample(self, result: SampleResult) -> None:
         """After every sample."""
 
+    def health(self, result: HealthResult) -> None:
+        """After an update whose effect on each layer was measured."""
+
     def event(self, name: str, step: int, message: str, details: dict[str, Any]) -> None:
         """When something happens that is neither: started, resumed, checkpoint, skipped_step."""
+
+    def rewind(self, step: int, *, duties_done: bool) -> None:
+        """When the run goes back to a step: rows of later ones do not count any more.
+
+        Nor do validation and samples of the step itself, unless they are done.
+        """
 
     def flush(self) -> None:
         """Before a checkpoint is committed: what was logged must be as durable as it."""
@@ -123,6 +167,14 @@ class Trackers:
     def sample(self, result: SampleResult) -> None:
         for tracker in self._all:
             tracker.sample(result)
+
+    def health(self, result: HealthResult) -> None:
+        for tracker in self._all:
+            tracker.health(result)
+
+    def rewind(self, step: int, *, duties_done: bool) -> None:
+        for tracker in self._all:
+            tracker.rewind(step, duties_done=duties_done)
 
     def event(self, name: str, step: int, message: str, details: dict[str, Any]) -> None:
         for tracker in self._all:

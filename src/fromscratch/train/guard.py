@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from dataclasses import dataclass
+from statistics import median
 from types import FrameType
 
-from fromscratch.foundation.errors import UserError
+from fromscratch.train.guard_config import GuardConfig
+from fromscratch.train.recent import Recent, robust_z
+
+# Lower bounds of what counts as one standard deviation: a hundredth of a loss, a seventh of a norm.
+# At spike_z = 8 a norm has to be more than three times the median: at the end of a decay, real runs
+# (of `try`, say) vary so little that half as much again is 9 deviations, and nothing is wrong.
+_LEAST_SPREAD = 0.01
+_LEAST_LOG_SPREAD = 0.15
+_SMALLEST = 1e-30
 
 # SIGHUP is what closing the terminal sends; Windows has none.
 _SIGNALS = tuple(
@@ -54,29 +63,57 @@ class StopSignal:
         self.requested = signal.Signals(number).name
 
 
-@dataclass
 class UpdateGuard:
-    """Counts updates that were refused because loss or gradient was not finite.
+    """Says which updates must not be made, and when so many were refused that it cannot go on.
 
-    Attributes:
-        patience: Refusals in a row after which the run ends.
+    Args:
+        config: The recipe's thresholds.
+        recent: The last updates; shared with who else looks at them.
         in_a_row: Refusals since the last update that was made.
     """
 
-    patience: int = 10
-    in_a_row: int = 0
+    def __init__(self, config: GuardConfig, recent: Recent, *, in_a_row: int = 0) -> None:
+        self.config = config
+        self.recent = recent
+        self.in_a_row = in_a_row
 
-    def see(self, *, applied: bool, step: int) -> None:
-        """Takes note of one step.
+    def objection(self, step: int, loss: float, grad_norm: float) -> str | None:
+        """Why this update must not be made; None where nothing speaks against it."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            return f"loss {loss}, gradient norm {grad_norm}"
+        config = self.config
+        losses = self.recent.losses[-config.spike_window :]
+        if (
+            not config.spike_z
+            or step < config.spike_from_step
+            or len(losses) < config.spike_window // 2
+        ):
+            return None
+        typical = median(losses)
+        z = robust_z(loss, losses, least_scale=_LEAST_SPREAD * abs(typical))
+        if z > config.spike_z:
+            return self._spike("loss", loss, typical, z)
+        norms = self.recent.grad_norms[-config.spike_window :]
+        # Norms vary by factors, so they are compared by their logarithms.
+        logs = [math.log(max(norm, _SMALLEST)) for norm in norms]
+        z = robust_z(math.log(max(grad_norm, _SMALLEST)), logs, least_scale=_LEAST_LOG_SPREAD)
+        if z > config.spike_z:
+            return self._spike("gradient norm", grad_norm, median(norms), z)
+        return None
 
-        Raises:
-            UserError: Too many refusals in a row: the run is not learning any more.
-        """
+    def _spike(self, what: str, value: float, typical: float, z: float) -> str:
+        return (
+            f"a spike: {what} {value:.4g}, {z:.1f} robust standard deviations above the median of "
+            f"{typical:.4g} (guard.spike_z = {self.config.spike_z:g})"
+        )
+
+    def see(self, loss: float, grad_norm: float, *, applied: bool, clipped: bool = False) -> None:
+        """Takes note of one step."""
         self.in_a_row = 0 if applied else self.in_a_row + 1
-        if self.in_a_row >= self.patience:
-            raise UserError(
-                f"Loss or gradient was not finite in {self.patience} steps in a row, up to step "
-                f"{step}; no update was made from them and the weights are those before.",
-                fix="Lower optim.lr, check the data of the last steps (events.jsonl names the "
-                "windows), and resume.",
-            )
+        if applied:
+            self.recent.add(loss, grad_norm, clipped=clipped)
+
+    @property
+    def at_its_end(self) -> bool:
+        """Whether so many were refused in a row that something must happen."""
+        return self.in_a_row >= self.config.patience

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -27,7 +27,9 @@ from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.optim.run_settings import RunSettings
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
-from fromscratch.train.guard import StopSignal, UpdateGuard
+from fromscratch.train.guard import StopSignal
+from fromscratch.train.guard_config import GuardConfig
+from fromscratch.train.guarding import Guarding
 from fromscratch.train.objectives import Objective
 from fromscratch.train.step import StepOutcome, train_step
 
@@ -47,6 +49,8 @@ class LoopConfig:
         flops_per_token: For MFU.
         peak_flops: The device's, likewise.
         seed: The run's.
+        guard: Which updates are refused, and what then.
+        health_every: Steps between looks at every layer; 0 for none.
     """
 
     steps: int
@@ -59,6 +63,8 @@ class LoopConfig:
     flops_per_token: int
     peak_flops: float
     seed: int
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    health_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,13 @@ class Trainer:
         self.tracker = tracker
         self.stop = stop
         self.autocast = autocast
-        self.guard = UpdateGuard(in_a_row=state.progress.refused_in_a_row)
+        self.guarding = Guarding(
+            state, data, store, config.guard, self._event,
+            samples_per_step=config.samples_per_step,
+            checkpoint_every=config.checkpoint_every,
+            warmup_steps=config.settings.lr.base.warmup_steps,
+            health_every=config.health_every,
+        )  # fmt: skip
         self._session_start = time.perf_counter()
         self._seconds_before = state.progress.seconds
         self._saved_step: int | None = None
@@ -162,7 +174,9 @@ class Trainer:
                 break
             if not self._do_duties():
                 break
-            if self._due(self.config.checkpoint_every):
+            # Refused updates have changed nothing; a checkpoint after them would only push out one
+            # from before them, to which the run may have to go back.
+            if self._due(self.config.checkpoint_every) and not progress.refused_in_a_row:
                 self._save()
         if self._saved_step != progress.step:
             self._save(must=True)
@@ -179,36 +193,54 @@ class Trainer:
         """Makes the next update and logs it; False when it was interrupted and undone."""
         config, progress = self.config, self.state.progress
         step = progress.step + 1
+        settings = config.settings.at(step)
         begin = time.perf_counter()
+        batches = self.data.micro_batches(
+            progress.sample, config.samples_per_step, config.micro_batch, progress.skipped
+        )
         # Dropout draws from the global generators; their state is a function of the step.
         torch.manual_seed(derive_seed(config.seed, "step", step))
         outcome = train_step(
             self.state.model,
             self.objective,
             self.state.optimizers,
-            self.data.micro_batches(progress.sample, config.samples_per_step, config.micro_batch),
-            settings=config.settings.at(step),
+            batches,
+            settings=settings,
             autocast=self.autocast,
             should_stop=self.stop,
+            accept=self.guarding.accept,
+            around_update=self.guarding.around_update,
         )
         if outcome is None:
             return False
-        if not outcome.applied:
-            self._event(
-                "skipped_step",
-                f"loss {outcome.loss}, gradient norm {outcome.grad_norm}: no update was made",
-                step=step,
-                samples=[progress.sample, progress.sample + config.samples_per_step],
-            )
+        first = progress.sample
         progress.step = step
-        progress.sample += config.samples_per_step
+        progress.sample = self.data.after(first, config.samples_per_step, progress.skipped)
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
         self._log_step(outcome, seconds=time.perf_counter() - begin)
-        self.guard.see(applied=outcome.applied, step=step)
-        progress.refused_in_a_row = self.guard.in_a_row
+        health = self.guarding.see(
+            outcome,
+            batches,
+            self.autocast,
+            first_sample=first,
+            lr_fraction=settings.lr,
+            clip=settings.clip,
+        )
+        if health is not None:
+            self.tracker.health(health)
+        if self.guarding.must_go_back:
+            self._go_back()
         return True
+
+    def _go_back(self) -> None:
+        """Goes on from an earlier checkpoint, with other windows."""
+        committed = self.guarding.go_back()
+        progress = self.state.progress
+        self._saved_step = progress.step if committed else None
+        self._unfinished_step = None if progress.duties_done else progress.step
+        self.tracker.rewind(progress.step, duties_done=progress.duties_done)
 
     def _log_step(self, outcome: StepOutcome, *, seconds: float) -> None:
         config, progress = self.config, self.state.progress
@@ -217,7 +249,8 @@ class Trainer:
         self._log_phase()
         rate = config.samples_per_step * self.data.context / seconds
         is_mixture = len(self.data.sources) > 1
-        wanted = self.data.wanted(progress.sample) if is_mixture else {}
+        at = (progress.sample, progress.skipped)
+        wanted = self.data.wanted(*at) if is_mixture else {}
         self.tracker.step(
             StepResult(
                 step=progress.step,
@@ -229,12 +262,13 @@ class Trainer:
                 tokens_per_s=rate,
                 mfu=rate * config.flops_per_token / config.peak_flops,
                 seconds=progress.seconds,
-                epochs=self.data.epochs(progress.sample),
-                drawn=self.data.drawn(progress.sample) if is_mixture else {},
+                epochs=self.data.epochs(*at),
+                drawn=self.data.drawn(*at) if is_mixture else {},
                 wanted={name: round(windows, 2) for name, windows in wanted.items()},
                 lrs=values.lrs,
                 weight_decay=values.weight_decay,
                 momentum=values.momentum,
+                applied=outcome.applied,
             )
         )
 
@@ -256,6 +290,8 @@ class Trainer:
     def _do_duties(self) -> bool:
         """Validates and samples where this step asks for it; False when that was interrupted."""
         config, progress = self.config, self.state.progress
+        if progress.duties_done:  # back at a checkpoint, which has them
+            return True
         begin = time.perf_counter()
         evaluations: list[Evaluation] = []
         samples: list[Sample] = []

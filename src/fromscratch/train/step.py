@@ -30,7 +30,9 @@ class StepOutcome:
         n_targets: How many there were.
         grad_norm: Global norm before clipping.
         clipped: Whether the norm was above the threshold.
-        applied: False when a non-finite loss or norm kept the update from being made.
+        applied: False when the update was refused: a non-finite loss or norm, or `accept`.
+        overflowed: Not applied because a gradient was too large for fp16 under the loss scale,
+            which has been lowered: in fp16 that happens in a healthy run now and then.
     """
 
     loss: float
@@ -38,6 +40,7 @@ class StepOutcome:
     grad_norm: float
     clipped: bool
     applied: bool
+    overflowed: bool = False
 
 
 def train_step(
@@ -49,6 +52,8 @@ def train_step(
     settings: StepSettings,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     should_stop: Callable[[], bool] = lambda: False,
+    accept: Callable[[float, float], bool] = lambda loss, grad_norm: True,
+    around_update: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> StepOutcome | None:
     """Makes one update from the step's micro-batches.
 
@@ -60,6 +65,9 @@ def train_step(
         settings: What is in force during this step.
         autocast: Context of the forward pass.
         should_stop: Asked between micro-batches.
+        accept: Asked with loss and gradient norm whether the update may be made; what is not
+            finite is refused whatever it says.
+        around_update: Entered with the clipped gradients at hand, left when the weights have moved.
 
     Returns:
         What happened, or None when `should_stop` said so: nothing was changed then.
@@ -78,10 +86,12 @@ def train_step(
 
     grad_norm = clip_gradients(model, settings.clip)
     mean_loss = loss_sum / n_targets
-    applied = math.isfinite(mean_loss) and math.isfinite(grad_norm)
+    finite = math.isfinite(mean_loss) and math.isfinite(grad_norm)
+    applied = accept(mean_loss, grad_norm) and finite
     if applied:
         optimizers.put_in_force(settings)
-        optimizers.step()
+        with around_update():
+            optimizers.step()
     optimizers.zero_grad()
     return StepOutcome(
         loss=mean_loss,
