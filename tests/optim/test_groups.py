@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
@@ -103,9 +102,3 @@ def test_learning_rates_by_group() -> None:
     assert rates["blocks.0.mlp.up.weight"] == pytest.approx(2.5e-2)
     optimizers.set_fraction(1.0)  # a fraction of the peak, and not of what was set before
     assert optimizers.members[0].optimizer.param_groups[0]["lr"] == 2e-3
-
-
-def test_what_is_not_there_yet_says_so() -> None:
-    model = GPT(ModelConfig(n_layer=1, n_head=2, d_model=8, context=8, vocab_size=10))
-    with pytest.raises(UserError, match=r"optim\.name=adamw"):
-        build_optimizers(model, OptimConfig(name="adamw8bit"))

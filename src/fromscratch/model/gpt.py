@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.attention import Attention, AttentionInputs
@@ -52,6 +53,10 @@ class GPT(nn.Module):
         config: Shape and options.
         seed: Seed of the initial weights.
     """
+
+    activation_checkpointing: bool = False
+    """Whether training keeps only each block's input and computes the rest again in the backward
+    pass: the same gradients for a third more time and much less memory. No part of the model."""
 
     position_table: Tensor
     """Rotary (2, context, hd) or sinusoidal (context, C) numbers; empty with learned positions."""
@@ -131,8 +136,10 @@ class GPT(nn.Module):
             mask=_mask(segments, past, length, ids.device),
             cache=cache,
         )
+        recompute = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, inputs)
+            # Computed again, a block drops and casts what it did the first time.
+            x = checkpoint(block, x, inputs, use_reentrant=False) if recompute else block(x, inputs)
         if cache is not None:
             cache.advance(length)
         out: Tensor = self.final_norm(x)

@@ -111,21 +111,10 @@ def not_yet(recipe: Recipe) -> list[str]:
     train = recipe.train
     findings = [
         (
-            recipe.optim.name == "adamw8bit",
-            'optim.name = "adamw8bit" is not there yet: '
-            "optim.name=adamw makes the same update with four times the state",
-        ),
-        (
-            train.precision == "fp16",
-            'train.precision = "fp16" needs a loss scaler, which is not '
-            "there yet: without one it would diverge; use train.precision=bf16 or fp32",
-        ),
-        (
             bool(train.phase),
             "[[train.phase]] (another schedule within the run) is not there yet: "
             "train.phase=[] runs the first phase alone",
         ),
-        (train.activation_checkpointing, "train.activation_checkpointing is not there yet"),
         (train.compile, "train.compile is not there yet"),
         (recipe.track.tensorboard, "track.tensorboard is not there yet"),
         (recipe.track.wandb, "track.wandb is not there yet"),

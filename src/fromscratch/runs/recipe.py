@@ -20,6 +20,7 @@ from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.schedules import Schedule, ScheduleName
 from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
+from fromscratch.train.loss_scale import LossScaleConfig
 
 
 class _Table(BaseModel):
@@ -180,6 +181,8 @@ class TrainConfig(_Table):
     """How long, in what portions, on what. Exactly one of `steps`, `tokens` and `epochs`.
 
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
+    `precision` is what forward and backward compute in, the weights being fp32 always; `auto` is
+    the best that the device has. `activation_checkpointing` trades time for memory.
     """
 
     steps: int | None = Field(default=None, ge=1)
@@ -188,6 +191,7 @@ class TrainConfig(_Table):
     tokens_per_step: int = Field(ge=1)
     micro_batch: int = Field(default=8, ge=1)
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    loss_scale: LossScaleConfig = LossScaleConfig()
     compile: bool = False
     device: str = "auto"
     seed: int = Field(default=0, ge=0)

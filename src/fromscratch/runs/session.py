@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from fromscratch.track.tracker import Tracker, Trackers
 from fromscratch.train.guard import StopSignal
 from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
 from fromscratch.train.objectives import next_token_loss
+from fromscratch.train.precision import Precision
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Session:
         data: What is trained and validated on.
         state: Weights, optimiser, progress.
         config: The loop's numbers.
+        precision: What it computes in.
         notes: What the person should know before it starts.
     """
 
@@ -52,6 +53,7 @@ class Session:
     data: OpenedData
     state: TrainState
     config: LoopConfig
+    precision: Precision
     notes: list[tuple[str, str]]
     resumed_from: Path | None
     lock: FileLock
@@ -69,7 +71,7 @@ class Session:
         resumed = self.resumed_from is not None
         tracker = Trackers(list(listeners))
         try:
-            with StopSignal() as stop:
+            with StopSignal() as stop, self.precision.in_force():
                 for name, message in self.notes:
                     tracker.event(name, progress.step, message, {})  # the files have them already
                 files = JsonlTracker(
@@ -90,7 +92,7 @@ class Session:
                     self.store(),
                     tracker,
                     stop,
-                    autocast=autocast_of(self.recipe, self.state.model.device),
+                    precision=self.precision,
                 ).run()
         except Exception as error:
             what = (
@@ -125,6 +127,7 @@ class Session:
                 "non_embedding": counts.non_embedding,
             },
             "device": _device_name(model.device),
+            "precision": self.precision.name,
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "data": self.data.describe(),
@@ -186,24 +189,6 @@ def disk_error(paths: RunPaths, error: OSError) -> UserError:
         f"{paths.root} cannot go on: {error}.",
         fix=f"Mend that (is the disk full?), then: fromscratch resume {paths.root}",
     )
-
-
-def precision_of(recipe: Recipe, device: torch.device) -> str:
-    """`fp32`, `tf32` or `bf16`: as the recipe says, else the best that the device has."""
-    wanted = recipe.train.precision
-    if wanted == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if bf16 else "fp32"
-    return wanted
-
-
-def autocast_of(
-    recipe: Recipe, device: torch.device
-) -> Callable[[], AbstractContextManager[object]]:
-    """The context of the forward pass in the precision of the run."""
-    if precision_of(recipe, device) != "bf16":
-        return nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def versions() -> dict[str, str]:

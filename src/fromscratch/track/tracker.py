@@ -24,6 +24,8 @@ class StepResult:
         drawn: Of a mixture: windows taken from each source so far. The realised share between two
             rows is the difference of a source's windows over that of all.
         wanted: Of a mixture: how many its exact shares ask for; less than one window from `drawn`.
+        loss_scale: In fp16: what the loss was multiplied by.
+        overflowed: In fp16: whether that was too much, so that no update was made.
     """
 
     step: int
@@ -38,10 +40,12 @@ class StepResult:
     epochs: dict[str, float]
     drawn: dict[str, int] = field(default_factory=dict)
     wanted: dict[str, float] = field(default_factory=dict)
+    loss_scale: float | None = None
+    overflowed: bool | None = None
 
     def row(self) -> dict[str, Any]:
-        """The line in metrics.jsonl; without `drawn` and `wanted` where there is no mixture."""
-        return {key: value for key, value in asdict(self).items() if value != {}}
+        """The line in metrics.jsonl; without what says nothing of this run."""
+        return {k: value for k, value in asdict(self).items() if value not in ({}, None)}
 
 
 @dataclass(frozen=True)

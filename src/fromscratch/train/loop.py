@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +28,7 @@ from fromscratch.foundation.seeds import derive_seed
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
 from fromscratch.train.guard import StopSignal, UpdateGuard
 from fromscratch.train.objectives import Objective
+from fromscratch.train.precision import Precision
 from fromscratch.train.step import StepOutcome, train_step
 
 
@@ -111,7 +111,7 @@ class Trainer:
         store: Where checkpoints go.
         tracker: Where results go.
         stop: Asked between micro-batches and between batches of an evaluation.
-        autocast: Context of the forward pass.
+        precision: What it computes in.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Trainer:
         store: CheckpointStore,
         tracker: Tracker,
         stop: StopSignal,
-        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        precision: Precision,
     ) -> None:
         self.state = state
         self.data = data
@@ -134,7 +134,7 @@ class Trainer:
         self.store = store
         self.tracker = tracker
         self.stop = stop
-        self.autocast = autocast
+        self.precision = precision
         self.guard = UpdateGuard(in_a_row=state.progress.refused_in_a_row)
         self._session_start = time.perf_counter()
         self._seconds_before = state.progress.seconds
@@ -186,6 +186,8 @@ class Trainer:
         begin = time.perf_counter()
         # Dropout draws from the global generators; their state is a function of the step.
         torch.manual_seed(derive_seed(config.seed, "step", step))
+        scaler = self.precision.scaler(progress.scaler)
+        loss_scale = None if scaler is None else scaler.scale
         outcome = train_step(
             self.state.model,
             self.objective,
@@ -193,12 +195,18 @@ class Trainer:
             self.data.micro_batches(progress.sample, config.samples_per_step, config.micro_batch),
             fraction=config.schedule.at(step),
             clip=config.clip,
-            autocast=self.autocast,
+            autocast=self.precision.autocast,
+            scaler=scaler,
             should_stop=self.stop,
         )
         if outcome is None:
             return False
-        if not outcome.applied:
+        if scaler is not None:
+            progress.scaler = scaler.state()
+        if outcome.overflowed:
+            message = f"a gradient was too large for fp16: loss scale {loss_scale:,.0f} halved"
+            self._event("overflow", message, step=step)
+        elif not outcome.applied:
             self._event(
                 "skipped_step",
                 f"loss {outcome.loss}, gradient norm {outcome.grad_norm}: no update was made",
@@ -210,12 +218,13 @@ class Trainer:
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
-        self._log_step(outcome, seconds=time.perf_counter() - begin)
-        self.guard.see(applied=outcome.applied, step=step)
+        self._log_step(outcome, loss_scale, seconds=time.perf_counter() - begin)
+        if not outcome.overflowed:  # a healthy run has those; at the lowest scale none is called so
+            self.guard.see(applied=outcome.applied, step=step)
         progress.refused_in_a_row = self.guard.in_a_row
         return True
 
-    def _log_step(self, outcome: StepOutcome, *, seconds: float) -> None:
+    def _log_step(self, outcome: StepOutcome, loss_scale: float | None, *, seconds: float) -> None:
         config, progress = self.config, self.state.progress
         rate = config.samples_per_step * self.data.context / seconds
         is_mixture = len(self.data.sources) > 1
@@ -234,6 +243,8 @@ class Trainer:
                 epochs=self.data.epochs(progress.sample),
                 drawn=self.data.drawn(progress.sample) if is_mixture else {},
                 wanted={name: round(windows, 2) for name, windows in wanted.items()},
+                loss_scale=loss_scale,
+                overflowed=None if loss_scale is None else outcome.overflowed,
             )
         )
 

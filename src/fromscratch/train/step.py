@@ -1,8 +1,9 @@
 """One update, as its description reads.
 
 Take the step's micro-batches; count their targets; for each, backward of its loss sum over the
-count of all; clip; refuse the update when loss or gradient is not finite; put the scheduled
-learning rate for this step in force; step; drop the gradients.
+count of all (in fp16: scaled, and the gradients unscaled at the end); clip; refuse the update when
+loss or gradient is not finite; put the scheduled learning rate for this step in force; step; drop
+the gradients.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from fromscratch.data.batches import Batch
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers
+from fromscratch.train.loss_scale import LossScaler
 from fromscratch.train.objectives import Objective
 
 
@@ -27,9 +29,11 @@ class StepOutcome:
     Attributes:
         loss: Mean over all targets of the step, nats per token.
         n_targets: How many there were.
-        grad_norm: Global norm before clipping.
+        grad_norm: Global norm of the true gradients: unscaled, before clipping.
         clipped: Whether the norm was above the threshold.
         applied: False when a non-finite loss or norm kept the update from being made.
+        overflowed: Not applied because a gradient was too large for fp16 under the loss scale,
+            which has been lowered: in fp16 that happens in a healthy run now and then.
     """
 
     loss: float
@@ -37,6 +41,7 @@ class StepOutcome:
     grad_norm: float
     clipped: bool
     applied: bool
+    overflowed: bool = False
 
 
 def train_step(
@@ -48,6 +53,7 @@ def train_step(
     fraction: float,
     clip: float,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    scaler: LossScaler | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> StepOutcome | None:
     """Makes one update from the step's micro-batches.
@@ -60,6 +66,7 @@ def train_step(
         fraction: The schedule's value for this step.
         clip: Largest global gradient norm; 0 for none.
         autocast: Context of the forward pass.
+        scaler: fp16's loss scaler; set for the step after this one.
         should_stop: Asked between micro-batches.
 
     Returns:
@@ -74,9 +81,12 @@ def train_step(
             return None
         with autocast():
             loss = objective(model, batch.to(model.device))
-        (loss / n_targets).backward()
+        share = loss / n_targets
+        (share if scaler is None else share * scaler.scale).backward()
         loss_sum += loss.item()
 
+    if scaler is not None:
+        scaler.unscale(model.parameters())
     grad_norm = clip_gradients(model, clip)
     mean_loss = loss_sum / n_targets
     applied = math.isfinite(mean_loss) and math.isfinite(grad_norm)
@@ -84,12 +94,14 @@ def train_step(
         optimizers.set_fraction(fraction)
         optimizers.step()
     optimizers.zero_grad()
+    overflowed = scaler is not None and scaler.see(loss=mean_loss, grad_norm=grad_norm)
     return StepOutcome(
         loss=mean_loss,
         n_targets=n_targets,
         grad_norm=grad_norm,
         clipped=bool(clip) and grad_norm > clip,
         applied=applied,
+        overflowed=overflowed,
     )
 
 
