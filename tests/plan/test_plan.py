@@ -69,7 +69,9 @@ def test_optimizer_bytes_are_those_of_its_state(name: str) -> None:
 
 
 def test_eight_bits_take_a_quarter_at_a_real_size() -> None:
-    model = ModelConfig(family="gpt2", n_layer=12, n_head=12, d_model=768, vocab_size=50257)
+    model = ModelConfig(
+        family="gpt2", n_layer=12, n_head=12, d_model=768, context=1024, vocab_size=50257
+    )
     full = optimizer_bytes(model, OptimConfig())
     assert 0.25 * full < optimizer_bytes(model, OptimConfig(name="adamw8bit")) < 0.26 * full
 
