@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import torch
 from command import call, send
 from endings import assert_same_end, checkpoint, events, lines
 
@@ -19,7 +20,7 @@ SIXTEEN = [
 
 @pytest.fixture(autouse=True)
 def _engine() -> None:
-    pytest.importorskip("torchao")
+    pytest.importorskip("bitsandbytes")
 
 
 def scales_by_hand(overflowed: list[bool], initial: float, interval: int) -> list[float]:
@@ -104,3 +105,19 @@ def test_what_the_precision_does_not_do_here_is_said_once(run, monkeypatch):
     assert (
         "precision=bf16 on cpu (was tf32 on cpu)" in events(run, "versions_changed")[-1]["message"]
     )
+
+
+@pytest.mark.parametrize("before", ["highest", "high"])
+def test_fp32_is_fp32_whatever_the_process_has_set_and_leaves_it_so(run, at, before):
+    """A notebook that switched TF32 on, or a run before this one."""
+    outside = torch.get_float32_matmul_precision()
+    seen: list[str] = []
+    at("micro_batch", 2, lambda: seen.append(torch.get_float32_matmul_precision()))
+    few = ["train.steps=1", "schedule.warmup_steps=0", "train.precision=fp32"]
+    torch.set_float32_matmul_precision(before)
+    try:
+        assert call("train", "recipe.toml", *few, "--run", run).code == 0
+        assert seen == ["highest"]
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(outside)

@@ -187,7 +187,7 @@ def test_a_run_goes_on_with_the_other_engine():
 
 
 def test_another_optimisers_state_is_refused():
-    pytest.importorskip("torchao")
+    pytest.importorskip("bitsandbytes")
     net = model()
     quantised = build_optimizers(net, OptimConfig(name="adamw8bit"))
     train(net, quantised, range(1))
@@ -205,7 +205,7 @@ def test_another_optimisers_state_is_refused():
 )
 def test_the_state_takes_at_most_30_percent_and_what_plan_says(name):
     """Of the real shapes, without their memory."""
-    pytest.importorskip("torchao")
+    pytest.importorskip("bitsandbytes")
     config = load_recipe(name).model
     with torch.device("meta"):
         net = GPT(config)
@@ -232,7 +232,7 @@ def test_what_stays_in_fp32():
     assert not fits_eight_bits(3072)
     assert not fits_eight_bits(4992)  # a bias of 4 x 1248
     assert fits_eight_bits(4096)
-    pytest.importorskip("torchao")
+    pytest.importorskip("bitsandbytes")
     members = {m.name: m for m in build_optimizers(model(), OptimConfig(name="adamw8bit")).members}
     owned = {m.name: {p.name for p in m.parameters} for m in members.values()}
     assert "embed.weight" in owned["adamw8bit"]
@@ -264,12 +264,13 @@ class TestChoosingAnEngine:
                 choose_engine(wanted, CPU)
             assert "pip install 'fromscratch[gpu]'" in error.value.fix
         with pytest.raises(UserError, match="needs bitsandbytes or torchao"):
-            choose_engine("auto", torch.device("cuda"))
+            choose_engine("auto", CPU)
 
     def test_auto_takes_the_faster_one_that_is_there(self, monkeypatch):
         for name in ("bitsandbytes", "torchao"):
             pytest.importorskip(name)
-        assert choose_engine("auto", CPU) == "torchao"
+        assert choose_engine("auto", torch.device("mps")) == "torchao"
+        assert choose_engine("auto", CPU) == "bitsandbytes"
         assert choose_engine("auto", torch.device("cuda")) == "bitsandbytes"
         self.without(monkeypatch, "bitsandbytes")
         assert choose_engine("auto", torch.device("cuda")) == "torchao"

@@ -3,10 +3,10 @@
 Block-wise dynamic quantisation (Dettmers et al. 2022, arxiv.org/abs/2110.02861): at each step the
 moments are dequantised, updated in fp32, used, and quantised again. That arithmetic is an engine's:
 
-| engine         | where                                | speed                                   |
-|----------------|--------------------------------------|-----------------------------------------|
-| `bitsandbytes` | CUDA; a slower version on the CPU    | one fused kernel on CUDA                |
-| `torchao`      | anywhere that torch runs             | some fifty small operations, in slices  |
+| engine         | where                    | how                                                |
+|----------------|--------------------------|----------------------------------------------------|
+| `bitsandbytes` | CUDA, CPU                | one fused kernel on CUDA, a few passes on a CPU    |
+| `torchao`      | anywhere that torch runs | some fifty operations of torch, slice by slice     |
 
 In: tensors of at least 4,096 numbers in whole blocks of 256 (eight_bits.py); smaller ones belong
 to an ordinary AdamW. Out: updated weights, and a state of plain tensors, named alike whichever the
@@ -67,9 +67,7 @@ def choose_engine(wanted: str, device: torch.device) -> str:
             'optim.engine = "bitsandbytes" does not work on an Apple GPU.',
             fix="Use optim.engine=torchao.",
         )
-    order = ["bitsandbytes", "torchao"] if device.type == "cuda" else ["torchao", "bitsandbytes"]
-    if device.type == "mps":
-        order = ["torchao"]
+    order = ["torchao"] if device.type == "mps" else ["bitsandbytes", "torchao"]
     for name in order if wanted == "auto" else [wanted]:
         if importlib.util.find_spec(name) is not None:
             return name

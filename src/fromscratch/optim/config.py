@@ -15,7 +15,7 @@ class OptimConfig(BaseModel):
     `lr` is AdamW's peak learning rate; with `muon`, `muon_lr` is that of the matrices inside the
     blocks and AdamW takes the rest. `embed_lr`, `head_lr` and `plain_lr` (norms and biases) default
     to `lr`. `clip` bounds the global gradient norm; 0 switches it off. `engine` is what computes
-    `adamw8bit`: `auto` is bitsandbytes on CUDA and torchao elsewhere, if they are installed.
+    `adamw8bit`: `auto` is bitsandbytes, or torchao where that is not installed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
