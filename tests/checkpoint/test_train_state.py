@@ -63,7 +63,7 @@ def assert_same(a: TrainState, b: TrainState) -> None:
     assert a.progress == b.progress
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_round_trip_is_exact(tmp_path, shape, optimizer):
     state = make(shape, optimizer)
@@ -74,6 +74,7 @@ def test_a_round_trip_is_exact(tmp_path, shape, optimizer):
     state.progress.step, state.progress.tokens, state.progress.sample = 3, 96, 6
     state.progress.seconds, state.progress.best_val_loss = 0.1 + 0.2, 1 / 3
     state.progress.best_step, state.progress.duties_done = 2, True
+    state.progress.scaler = {"scale": 2.0**19, "good_steps": 1234}
     state.write(tmp_path)
     other = make(shape, optimizer, seed=99)
     train(other, 1)
@@ -87,7 +88,7 @@ def test_a_round_trip_is_exact(tmp_path, shape, optimizer):
     assert_same(state, other)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 def test_before_the_first_update_there_is_no_optimiser_state(tmp_path, optimizer):
     state = make("modern, padded", optimizer)
     state.write(tmp_path)

@@ -140,8 +140,24 @@ MISTAKES = {
         ["cdua", 'Did you mean "cuda"?'],
     ),
     "what this release cannot do": (
-        ["train", "tiny.toml", "optim.name=adamw8bit", "--run", "new"],
-        ["adamw8bit", "optim.name=adamw"],
+        ["train", "tiny.toml", "train.compile=true", "--run", "new"],
+        ["train.compile"],
+    ),
+    "an engine of another optimiser": (
+        ["train", "tiny.toml", "optim.engine=torchao", "--run", "new"],
+        ["optim.engine", 'no effect with optim.name = "adamw"', "optim.name=adamw8bit"],
+    ),
+    "an unknown precision": (
+        ["plan", "tiny.toml", "train.precision=fp8"],
+        ["train.precision", "'fp8'", "'bf16'"],
+    ),
+    "a loss scale that rounds": (
+        ["train", "tiny.toml", "train.loss_scale.initial=1000", "--run", "new"],
+        ["train.loss_scale.initial = 1,000", "512 or 1024"],
+    ),
+    "no loss scale": (
+        ["train", "tiny.toml", "train.precision=fp16", "train.loss_scale.initial=0"],
+        ["train.loss_scale.initial", "greater than or equal to 1"],
     ),
     "resume of what is no run": (["resume", "text"], ["text is not a run", "fromscratch train"]),
     "report of what is no run": (["report", "text"], ["text is not a run"]),

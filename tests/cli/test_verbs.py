@@ -53,12 +53,11 @@ def test_plan_prints_json_with_the_contract_s_keys(fromscratch: Callable):
     assert plan["total_tokens"] == 953 * 524_288
 
 
-def test_plan_for_people_names_the_recipe_and_what_is_missing(fromscratch: Callable):
+def test_plan_for_people_names_the_recipe_and_how_to_start_it(fromscratch: Callable):
     answer = fromscratch("plan", "rangeflow-124m")
     assert answer.code == 0
     assert "124,439,808 parameters" in answer.out
-    assert "not in this release" in answer.out
-    assert "adamw8bit" in answer.out
+    assert "start with: fromscratch train rangeflow-124m" in answer.out
 
 
 def test_a_run_resumes_where_it_ended_and_goes_on(fromscratch: Callable, place: Path):

@@ -93,6 +93,39 @@ tokens = 128
 every = 3
 keep_last = 1
 """,
+    # fp16 whose loss scale overflows and grows all the time, AdamW in 8 bits, each block computed
+    # again for the backward pass.
+    "sixteen bits": """
+[model]
+family = "gpt2"
+n_layer = 2
+n_head = 2
+d_model = 32
+d_ff = 128
+context = 32
+dropout = 0.1
+padded_vocab = 264
+[data]
+path = "prose"
+tokenizer = "bytes"
+[optim]
+name = "adamw8bit"
+lr = 0.003
+[schedule]
+warmup_steps = 5
+[train]
+steps = 60
+tokens_per_step = 128
+micro_batch = 2
+precision = "fp16"
+loss_scale = {initial = 16_777_216, growth_interval = 4}
+activation_checkpointing = true
+[eval]
+every = 15
+[checkpoint]
+every = 4
+keep_last = 2
+""",
     # Post-norm, sinusoidal positions, an untied head; the stream's end falls inside a window.
     "postnorm": """
 [model]
@@ -136,6 +169,7 @@ PLANS = {
         "first instants", "before the first checkpoint", "writing", "first instants",
         "before the first step", "training", "writing", "training",
     ],
+    "sixteen bits": ["training", "writing", "training"],
     "postnorm": [
         "before the first checkpoint", "writing", "training", "before the first step",
         "before the first step", "writing", "training", "first instants",
@@ -183,6 +217,9 @@ def test_a_run_killed_many_times_ends_as_one_that_was_not(
     if name == "muon":
         epochs = next(r for r in reversed(lines(calm / "metrics.jsonl")) if "loss" in r)["epochs"]
         assert epochs["prose-text"] > 10
+    if name == "sixteen bits":
+        overflowed = [row["overflowed"] for row in lines(calm / "metrics.jsonl") if "loss" in row]
+        assert sum(overflowed[10:]) > 5, "the scale was not in motion"
     for victim in victims:
         assert_same_end(victim.run, calm)
         assert checkpoints(victim.run) == checkpoints(calm)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import count_parameters
@@ -106,9 +105,3 @@ def test_learning_rates_by_group() -> None:
         StepSettings()
     )  # a fraction of the peak, and not of what was set before
     assert optimizers.members[0].optimizer.param_groups[0]["lr"] == 2e-3
-
-
-def test_what_is_not_there_yet_says_so() -> None:
-    model = GPT(ModelConfig(n_layer=1, n_head=2, d_model=8, context=8, vocab_size=10))
-    with pytest.raises(UserError, match=r"optim\.name=adamw"):
-        build_optimizers(model, OptimConfig(name="adamw8bit"))

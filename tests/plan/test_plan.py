@@ -37,7 +37,7 @@ def trained(model_config: ModelConfig, optim: OptimConfig) -> TrainState:
     return TrainState(model, optimizers, bytes_tokenizer(), "", progress)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "muon"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -59,7 +59,7 @@ def test_checkpoint_bytes_are_those_of_a_checkpoint(
     assert checkpoint_bytes(model, optim) == pytest.approx(on_disk, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "muon"])
 def test_optimizer_bytes_are_those_of_its_state(name: str) -> None:
     model = ModelConfig(**SHAPE)
     optim = OptimConfig(name=name)  # type: ignore[arg-type]
@@ -68,10 +68,12 @@ def test_optimizer_bytes_are_those_of_its_state(name: str) -> None:
     assert optimizer_bytes(model, optim) == moments
 
 
-def test_eight_bits_take_a_quarter() -> None:
-    model = ModelConfig(**SHAPE)
+def test_eight_bits_take_a_quarter_at_a_real_size() -> None:
+    model = ModelConfig(
+        family="gpt2", n_layer=12, n_head=12, d_model=768, context=1024, vocab_size=50257
+    )
     full = optimizer_bytes(model, OptimConfig())
-    assert optimizer_bytes(model, OptimConfig(name="adamw8bit")) == full // 4
+    assert 0.25 * full < optimizer_bytes(model, OptimConfig(name="adamw8bit")) < 0.26 * full
 
 
 def test_step_memory_adds_up_and_grows_with_what_it_should() -> None:

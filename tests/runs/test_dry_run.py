@@ -1,4 +1,7 @@
-"""Every shipped recipe really trains, at a tiny width, with what it needs later left out."""
+"""Every shipped recipe really trains, at a tiny width, with what it needs later left out.
+
+Each in its own precision: 16 bits are slow on a CPU, but these are few numbers.
+"""
 
 import os
 from pathlib import Path
@@ -6,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import RunPaths, read_json_lines
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.pick_up import open_run
@@ -30,7 +32,6 @@ TINY = [
     "train.tokens_per_step=128",
     "train.micro_batch=2",
     "train.device=cpu",
-    "train.precision=fp32",
     "schedule.warmup_steps=1",
     "eval.every=2",
     "sample.every=2",
@@ -67,10 +68,7 @@ def test_the_recipe_trains(name: str, text: Path):
     assert bool(load_recipe(name).train.phase) == (name in PHASES)
     short = [*TINY, f"data.path={text}", *([PHASES[name]] if name in PHASES else [])]
     recipe = load_recipe(name, short)
-    if not_yet(recipe):
-        with pytest.raises(UserError, match=r"cannot be run by this release"):
-            new_run(recipe, Path("refused"), report=silent)
-        recipe = load_recipe(name, [*short, "optim.name=adamw"])
+    assert not_yet(recipe) == []
     session = new_run(recipe, Path("run"), report=silent)
     before = {name: p.clone() for name, p in session.state.model.named_parameters()}
     assert session.train()
@@ -90,6 +88,7 @@ def test_the_seeded_loss_curve_is_what_it_was(text: Path):
     schedule or optimiser moves these numbers by far more.
     """
     overrides = [*TINY, f"data.path={text}", "model.dropout=0.1", "train.steps=6"]
+    overrides.append("train.precision=fp32")
     session = new_run(load_recipe("minigpt-124m", overrides), Path("run"), report=silent)
     session.train()
     losses = [r["loss"] for r in read_json_lines(session.paths.metrics) if "loss" in r]

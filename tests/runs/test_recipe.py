@@ -103,7 +103,5 @@ def test_epochs_become_steps_once_the_data_is_known():
 
 def test_what_this_release_cannot_do_is_said_and_only_that():
     assert not_yet(load_recipe("try")) == []
-    sentences = " ".join(not_yet(load_recipe("rangeflow-124m")))
-    for setting in ("adamw8bit", "fp16"):
-        assert setting in sentences
-    assert not_yet(load_recipe("fgpt-662m")) == []
+    assert not_yet(load_recipe("rangeflow-124m")) == []
+    assert any("train.phase" in s for s in not_yet(load_recipe("fgpt-662m")))

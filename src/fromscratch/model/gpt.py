@@ -14,6 +14,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.attention import Attention, AttentionInputs
@@ -68,6 +69,10 @@ class GPT(nn.Module):
         config: Shape and options.
         seed: Seed of the initial weights.
     """
+
+    activation_checkpointing: bool = False
+    """Whether training keeps only each block's input and computes the rest again in the backward
+    pass: the same gradients for a third more time and much less memory. No part of the model."""
 
     position_table: Tensor
     """Rotary (2, context, hd) or sinusoidal (context, C) numbers; empty with learned positions."""
@@ -149,8 +154,15 @@ class GPT(nn.Module):
             cache=cache,
         )
         call = self.block_call if self.training else call_block
-        for block in self.blocks:
-            x = call(cast(Block, block), x, inputs)
+        recompute = self.activation_checkpointing and self.training and torch.is_grad_enabled()
+        for module in self.blocks:
+            block = cast(Block, module)
+            # Computed again, a block drops and casts what it did the first time.
+            x = (
+                cast(Tensor, checkpoint(call, block, x, inputs, use_reentrant=False))
+                if recompute
+                else call(block, x, inputs)
+            )
         if cache is not None:
             cache.advance(length)
         out: Tensor = self.final_norm(x)

@@ -7,7 +7,7 @@ checkpoint needs no pickle and no order. What is scheduled is no state: it follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch import Tensor
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
+from fromscratch.optim.adamw8bit import AdamW8bit, choose_engine
 from fromscratch.optim.config import OptimConfig
+from fromscratch.optim.eight_bits import fits_eight_bits
 from fromscratch.optim.groups import NamedParameter, group_parameters, row_blocks
 from fromscratch.optim.muon import Muon
 
@@ -107,6 +109,11 @@ class Optimizers:
                     now = replace(now, momentum=momentum)
                 yield member, group, now
 
+    def made_with(self) -> dict[str, str]:
+        """What computes the updates besides torch, and its version, for the record."""
+        optimizers = ((m.name, m.optimizer) for m in self.members)
+        return {name: o.made_with for name, o in optimizers if isinstance(o, AdamW8bit)}
+
     def step(self) -> None:
         """Applies one update from the gradients at hand."""
         for member in self.members:
@@ -138,7 +145,7 @@ class Optimizers:
             on_device = any(group.get("fused") for group in member.optimizer.param_groups)
             for parameter in member.parameters:
                 state: dict[str, Tensor] = {}
-                for key in _STATE_KEYS[type(member.optimizer)] if tensors else ():
+                for key in _layout(member.optimizer, parameter.value) if tensors else ():
                     value = tensors[f"{member.name}.{key}.{parameter.name}"]
                     # A fused kernel reads the step count where the weight is; others on the CPU.
                     beside = key != "step" or on_device
@@ -151,12 +158,10 @@ class Optimizers:
         Nothing has been changed yet, so a refusal leaves the optimisers as they were.
         """
         shapes = {
-            f"{member.name}.{key}.{parameter.name}": torch.Size()
-            if key == "step"
-            else parameter.value.shape
+            f"{member.name}.{key}.{parameter.name}": shape
             for member in self.members
             for parameter in member.parameters
-            for key in _STATE_KEYS[type(member.optimizer)]
+            for key, shape in _layout(member.optimizer, parameter.value).items()
         }
         if foreign := set(tensors) - set(shapes):
             problem = f"{len(foreign)} tensors have no owner, e.g. {min(foreign)}"
@@ -191,46 +196,59 @@ _STATE_KEYS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 }
 
 
+def _layout(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:
+    """The shape of each tensor of a parameter's state."""
+    if isinstance(optimizer, AdamW8bit):
+        return optimizer.layout(parameter)
+    keys = _STATE_KEYS[type(optimizer)]
+    return {key: torch.Size() if key == "step" else parameter.shape for key in keys}
+
+
+_Row = tuple[str, list[NamedParameter], float, float]
+"""Parameters, their peak learning rate, their weight decay."""
+
+
 def build_optimizers(model: GPT, config: OptimConfig) -> Optimizers:
     """The optimisers that a recipe asks for.
 
+    With `adamw8bit`, what is too small for 8 bits belongs to a plain AdamW, a member of its own.
+
     Raises:
-        UserError: The optimiser needs something that is not installed or not there yet.
+        UserError: The optimiser needs something that is not installed.
     """
     groups = group_parameters(model)
     muon = config.name == "muon"
-    if config.name == "adamw8bit":
-        raise UserError(
-            'optim.name = "adamw8bit" keeps its state in 8 bits, which this release cannot do yet.',
-            fix="Use optim.name=adamw: the same update with four times the memory.",
-        )
     embed_lr = config.lr if config.embed_lr is None else config.embed_lr
     head_lr = config.lr if config.head_lr is None else config.head_lr
     plain_lr = config.lr if config.plain_lr is None else config.plain_lr
     decay = config.weight_decay
-    rows: list[tuple[str, list[NamedParameter], float, float]] = [
+    rows: list[_Row] = [
         ("embed", groups.embed, embed_lr, decay),
         ("head", groups.head, head_lr, decay),
         ("plain", groups.plain, plain_lr, 0.0),
     ]
     if not muon:
         rows.insert(0, ("hidden", groups.hidden, config.lr, decay))
-    rows = [row for row in rows if row[1]]
-    adamw = torch.optim.AdamW(
-        [
-            {
-                "name": name,
-                "params": [p.value for p in parameters],
-                "lr": lr,
-                "weight_decay": weight_decay,
-            }
-            for name, parameters, lr, weight_decay in rows
-        ],
-        betas=config.betas,
-        eps=config.eps,
-        fused=model.device.type in ("cpu", "cuda", "mps"),
-    )
-    members = [Member("adamw", adamw, [p for _, parameters, _, _ in rows for p in parameters])]
+    members = []
+    if config.name == "adamw8bit":
+        large = _only(rows, lambda p: fits_eight_bits(p.value.numel()))
+        rows = _only(rows, lambda p: not fits_eight_bits(p.value.numel()))
+        if large:
+            engine = choose_engine(config.engine, model.device)
+            quantised = AdamW8bit(
+                _torch_groups(large), lr=config.lr, betas=config.betas, eps=config.eps,
+                engine=engine,
+            )  # fmt: skip
+            members.append(Member("adamw8bit", quantised, _all_of(large)))
+    rows = _only(rows, lambda p: True)
+    if rows:
+        adamw = torch.optim.AdamW(
+            _torch_groups(rows),
+            betas=config.betas,
+            eps=config.eps,
+            fused=model.device.type in ("cpu", "cuda", "mps"),
+        )
+        members.append(Member("adamw", adamw, _all_of(rows)))
     if muon:
         blocks = row_blocks(model)
         by_parameter = {p.value: blocks[p.name] for p in groups.hidden if p.name in blocks}
@@ -243,3 +261,28 @@ def build_optimizers(model: GPT, config: OptimConfig) -> Optimizers:
         )
         members.append(Member("muon", hidden, groups.hidden))
     return Optimizers(members)
+
+
+def _only(rows: list[_Row], wanted: Callable[[NamedParameter], bool]) -> list[_Row]:
+    """The rows with the parameters that are wanted; rows that would be empty are left out."""
+    kept = [
+        (name, [p for p in parameters if wanted(p)], lr, decay)
+        for name, parameters, lr, decay in rows
+    ]
+    return [row for row in kept if row[1]]
+
+
+def _all_of(rows: list[_Row]) -> list[NamedParameter]:
+    return [p for _, parameters, _, _ in rows for p in parameters]
+
+
+def _torch_groups(rows: list[_Row]) -> list[dict[str, object]]:
+    return [
+        {
+            "name": name,
+            "params": [p.value for p in parameters],
+            "lr": lr,
+            "weight_decay": weight_decay,
+        }
+        for name, parameters, lr, weight_decay in rows
+    ]

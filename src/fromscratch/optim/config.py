@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fromscratch.foundation.errors import UserError
 
 
 class OptimConfig(BaseModel):
@@ -12,12 +14,14 @@ class OptimConfig(BaseModel):
 
     `lr` is AdamW's peak learning rate; with `muon`, `muon_lr` is that of the matrices inside the
     blocks and AdamW takes the rest. `embed_lr`, `head_lr` and `plain_lr` (norms and biases) default
-    to `lr`. `clip` bounds the global gradient norm; 0 switches it off.
+    to `lr`. `clip` bounds the global gradient norm; 0 switches it off. `engine` is what computes
+    `adamw8bit`: `auto` is bitsandbytes, or torchao where that is not installed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    engine: Literal["auto", "bitsandbytes", "torchao"] = "auto"
     lr: float = Field(default=6e-4, gt=0.0)
     embed_lr: float | None = Field(default=None, gt=0.0)
     head_lr: float | None = Field(default=None, gt=0.0)
@@ -29,3 +33,13 @@ class OptimConfig(BaseModel):
     muon_lr: float = Field(default=0.02, gt=0.0)
     muon_momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
     muon_weight_decay: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> OptimConfig:
+        if self.engine != "auto" and self.name != "adamw8bit":
+            raise UserError(
+                f'optim.engine = "{self.engine}" has no effect with optim.name = "{self.name}": '
+                "engines compute adamw8bit.",
+                fix="Leave it out, or use optim.name=adamw8bit.",
+            )
+        return self

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import count_parameters, parameter_shapes
 from fromscratch.optim.config import OptimConfig
+from fromscratch.optim.eight_bits import moment_bytes
 
 _FP32 = 4
 
@@ -17,7 +18,7 @@ def optimizer_bytes(model: ModelConfig, optim: OptimConfig) -> int:
     for shape in parameter_shapes(model):
         on_muon = optim.name == "muon" and shape.decayed and shape.part in ("attention", "mlp")
         if optim.name == "adamw8bit":
-            total += 2 * shape.size  # one byte a moment; block scales add under 2%
+            total += 2 * moment_bytes(shape.size)
         else:
             total += (1 if on_muon else 2) * _FP32 * shape.size
     return total

@@ -16,8 +16,8 @@ from fromscratch.report.read import Event, Problem, RunRecord, Yardstick
 from fromscratch.report.samples import pick
 from fromscratch.report.words import sentences
 
-# Written at every checkpoint or validation; a table of them would bury what matters.
-_ROUTINE = {"checkpoint", "best", "yardsticks"}
+# Written at every checkpoint, validation or now and then in fp16: they would bury what matters.
+_ROUTINE = {"checkpoint", "best", "yardsticks", "overflow"}
 _TROUBLE = ("skip", "corrupt", "error", "fail", "crash", "rolled_back")
 # What an event is called when it is counted; others go by their own name.
 _NOUNS = {

@@ -26,15 +26,17 @@ from fromscratch.foundation.hardware import peak_flops, resolve_device
 from fromscratch.foundation.world import World
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
+from fromscratch.optim.adamw8bit import choose_engine
 from fromscratch.optim.build import build_optimizers
 from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.schedule_plan import schedule_warnings
-from fromscratch.runs.session import Session, precision_of, versions
+from fromscratch.runs.session import Session, versions
 from fromscratch.track.jsonl import append_event
 from fromscratch.train.loop import LoopConfig
+from fromscratch.train.precision import choose_precision
 
 
 def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
@@ -51,7 +53,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     paths = RunPaths(root)
     refuse_existing(paths)
     check_supported(recipe)
-    resolve_device(recipe.train.device)
+    check_device(recipe)
     _check_space(recipe, root)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
     recipe = recipe.on_data(data.folders)
@@ -62,7 +64,8 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
-        for name, message in (*data.warnings, *recipe_notes(recipe, session)):
+        notes = (*data.warnings, *recipe_notes(recipe, session), *precision_notes(session))
+        for name, message in notes:
             append_event(paths, name, 0, message, {})
             session.notes.append((name, message))
     except BaseException:
@@ -79,6 +82,23 @@ def recipe_notes(recipe: Recipe, session: Session) -> list[tuple[str, str]]:
         *(("mixture", sentence) for sentence in mixture_warnings(recipe, steps)),
         *(("recipe", sentence) for sentence in schedule_warnings(recipe, steps, epochs)),
     ]
+
+
+def precision_notes(session: Session) -> list[tuple[str, str]]:
+    """Name and sentence of what its precision does not do on this device, or does badly."""
+    return [("precision", sentence) for sentence in session.precision.notes()]
+
+
+def check_device(recipe: Recipe) -> None:
+    """Refuses a device that is not there, and what it or what is installed cannot do.
+
+    Raises:
+        UserError: Says which.
+    """
+    device = resolve_device(recipe.train.device)
+    choose_precision(recipe.train.precision, device)
+    if recipe.optim.name == "adamw8bit":
+        choose_engine(recipe.optim.engine, device)
 
 
 def check_supported(recipe: Recipe, world: World | None = None) -> None:
@@ -119,9 +139,13 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
     if refused := epochs_refusal(recipe, steps, tokens):
         raise refused
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
-    dtype = torch.float32 if precision_of(recipe, device) != "bf16" else torch.bfloat16
-    if precision_of(recipe, device) == "tf32":
-        torch.set_float32_matmul_precision("high")
+    model.activation_checkpointing = recipe.train.activation_checkpointing
+    precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
+    # A CPU's peak is that of fp32: without instructions for 16 bits, theirs is no peak.
+    dtype = torch.float32 if device.type == "cpu" else precision.dtype
+    with precision.in_force():
+        peak = peak_flops(device, dtype).flops
+    optimizers = build_optimizers(model, recipe.optim)
     config = LoopConfig(
         steps=steps,
         samples_per_step=recipe.samples_per_step,
@@ -131,14 +155,14 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         sample_every=recipe.sample.every,
         checkpoint_every=recipe.checkpoint.every,
         flops_per_token=flops_per_token(recipe.model),
-        peak_flops=peak_flops(device, dtype).flops,
+        peak_flops=peak,
         seed=recipe.train.seed,
         guard=recipe.guard,
         health_every=recipe.train.health_every,
     )
     state = TrainState(
         model=model,
-        optimizers=build_optimizers(model, recipe.optim),
+        optimizers=optimizers,
         tokenizer=data.tokenizer,
         recipe_toml=recipe.to_toml(),
         progress=Progress(
@@ -146,7 +170,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
             data_fingerprint=data.training.fingerprint,
             tokenizer_fingerprint=data.tokenizer.fingerprint,
             recipe_hash=recipe.hash,
-            versions=versions(),
+            versions=versions() | {"precision": str(precision)} | optimizers.made_with(),
             threads=torch.get_num_threads(),
         ),
     )
@@ -156,6 +180,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         data=data,
         state=state,
         config=config,
+        precision=precision,
         notes=[],
         resumed_from=None,
         lock=lock,

@@ -23,7 +23,14 @@ from fromscratch.foundation.files import (
     step_of_folder,
     write_atomically,
 )
-from fromscratch.runs.assemble import acquire, build_session, check_supported, recipe_notes
+from fromscratch.runs.assemble import (
+    acquire,
+    build_session,
+    check_device,
+    check_supported,
+    precision_notes,
+    recipe_notes,
+)
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
@@ -74,6 +81,7 @@ def _pick_up(
     before = load_recipe(str(paths.recipe))
     recipe = load_recipe(str(paths.recipe), overrides)
     check_supported(recipe)
+    check_device(recipe)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
     session = build_session(recipe, paths, data, lock)
     now = session.state.progress
@@ -114,6 +122,9 @@ def _pick_up(
     if progress.versions != now.versions:
         changed = _differences(progress.versions, now.versions)
         note("versions_changed", f"{changed}: the last bits may differ", progress.step)
+    if progress.versions.get("precision") != now.versions["precision"]:
+        for name, message in precision_notes(session):
+            note(name, message, progress.step)
     # Against what the checkpoint was trained with: that is what the steps from here on differ from,
     # whether an override, an earlier one or an edit of the file says so (R37).
     if changed := _differences(_flat(before), _flat(recipe)):

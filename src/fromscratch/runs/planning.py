@@ -120,19 +120,7 @@ def checkpoints_disk_bytes(recipe: Recipe) -> int:
 
 def not_yet(recipe: Recipe) -> list[str]:
     """The settings of a recipe that this release reads but cannot run, each as a sentence."""
-    train = recipe.train
     findings = [
-        (
-            recipe.optim.name == "adamw8bit",
-            'optim.name = "adamw8bit" is not there yet: '
-            "optim.name=adamw makes the same update with four times the state",
-        ),
-        (
-            train.precision == "fp16",
-            'train.precision = "fp16" needs a loss scaler, which is not '
-            "there yet: without one it would diverge; use train.precision=bf16 or fp32",
-        ),
-        (train.activation_checkpointing, "train.activation_checkpointing is not there yet"),
         (recipe.track.tensorboard, "track.tensorboard is not there yet"),
         (recipe.track.wandb, "track.wandb is not there yet"),
         (recipe.parallel.mode != "ddp", 'parallel.mode = "fsdp" is not there yet'),

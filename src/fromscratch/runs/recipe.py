@@ -22,6 +22,7 @@ from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import RunSettings, run_settings
 from fromscratch.optim.schedule_config import PhaseConfig, ScheduleConfig, check_order
 from fromscratch.train.guard_config import GuardConfig
+from fromscratch.train.loss_scale import LossScaleConfig
 
 
 class _Table(BaseModel):
@@ -168,6 +169,8 @@ class TrainConfig(_Table):
     minutes and more. Where it does not work, the run says so once and goes on without.
     Every `health_every` steps (0: never) each layer's norms, activations and attention are measured
     into health.jsonl.
+    `precision` is what forward and backward compute in, the weights being fp32 always; `auto` is
+    the best that the device has. `activation_checkpointing` trades time for memory.
     """
 
     steps: int | None = Field(default=None, ge=1)
@@ -177,6 +180,7 @@ class TrainConfig(_Table):
     micro_batch: int = Field(default=8, ge=1)
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     compile: bool | Literal["auto"] = "auto"
+    loss_scale: LossScaleConfig = LossScaleConfig()
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     activation_checkpointing: bool = False

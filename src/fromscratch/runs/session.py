@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from fromscratch.train.compiled import compile_blocks, pays
 from fromscratch.train.guard import StopSignal
 from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
 from fromscratch.train.objectives import next_token_loss
+from fromscratch.train.precision import Precision
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Session:
         data: What is trained and validated on.
         state: Weights, optimiser, progress.
         config: The loop's numbers.
+        precision: What it computes in.
         notes: What the person should know before it starts.
     """
 
@@ -53,6 +54,7 @@ class Session:
     data: OpenedData
     state: TrainState
     config: LoopConfig
+    precision: Precision
     notes: list[tuple[str, str]]
     resumed_from: Path | None
     lock: FileLock
@@ -70,7 +72,7 @@ class Session:
         resumed = self.resumed_from is not None
         tracker = Trackers(list(listeners))
         try:
-            with StopSignal() as stop:
+            with StopSignal() as stop, self.precision.in_force():
                 for name, message in self.notes:
                     tracker.event(name, progress.step, message, {})  # the files have them already
                 files = JsonlTracker(
@@ -93,7 +95,7 @@ class Session:
                     self.store(),
                     tracker,
                     stop,
-                    autocast=autocast_of(self.recipe, self.state.model.device),
+                    precision=self.precision,
                 ).run()
         except Exception as error:
             what = (
@@ -116,9 +118,7 @@ class Session:
         if tokens <= 0 or not (pays(model.device, seconds) if asked == "auto" else asked):
             return False
         model.train()
-        problem = compile_blocks(
-            model, config.micro_batch, autocast=autocast_of(recipe, model.device)
-        )
+        problem = compile_blocks(model, config.micro_batch, autocast=self.precision.autocast)
         if problem is not None:
             tracker.event("not_compiled", self.state.progress.step, problem, {})
         return problem is None
@@ -144,6 +144,7 @@ class Session:
                 "non_embedding": counts.non_embedding,
             },
             "device": _device_name(model.device),
+            "precision": self.precision.name,
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "data": self.data.describe(),
@@ -205,24 +206,6 @@ def disk_error(paths: RunPaths, error: OSError) -> UserError:
         f"{paths.root} cannot go on: {error}.",
         fix=f"Mend that (is the disk full?), then: fromscratch resume {paths.root}",
     )
-
-
-def precision_of(recipe: Recipe, device: torch.device) -> str:
-    """`fp32`, `tf32` or `bf16`: as the recipe says, else the best that the device has."""
-    wanted = recipe.train.precision
-    if wanted == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if bf16 else "fp32"
-    return wanted
-
-
-def autocast_of(
-    recipe: Recipe, device: torch.device
-) -> Callable[[], AbstractContextManager[object]]:
-    """The context of the forward pass in the precision of the run."""
-    if precision_of(recipe, device) != "bf16":
-        return nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def versions() -> dict[str, str]:

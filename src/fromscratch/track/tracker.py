@@ -29,6 +29,8 @@ class StepResult:
         weight_decay: Likewise in force, by optimiser.
         momentum: Likewise, of Muon; where there is none, the first of AdamW's betas.
         applied: Whether the update was made; False where the guard refused it.
+        loss_scale: In fp16: what the loss was multiplied by.
+        overflowed: In fp16: whether that was too much, so that no update was made.
     """
 
     step: int
@@ -47,6 +49,8 @@ class StepResult:
     weight_decay: dict[str, float] = field(default_factory=dict)
     momentum: float | None = None
     applied: bool = True
+    loss_scale: float | None = None
+    overflowed: bool | None = None
 
     def row(self) -> dict[str, Any]:
         """The line in metrics.jsonl; what is empty or goes without saying is left out."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +30,7 @@ from fromscratch.train.guard import StopSignal
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.guarding import Guarding
 from fromscratch.train.objectives import Objective
+from fromscratch.train.precision import Precision
 from fromscratch.train.step import StepOutcome, train_step
 
 
@@ -113,7 +113,7 @@ class Trainer:
         store: Where checkpoints go.
         tracker: Where results go.
         stop: Asked between micro-batches and between batches of an evaluation.
-        autocast: Context of the forward pass.
+        precision: What it computes in.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Trainer:
         store: CheckpointStore,
         tracker: Tracker,
         stop: StopSignal,
-        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        precision: Precision,
     ) -> None:
         self.state = state
         self.data = data
@@ -136,7 +136,7 @@ class Trainer:
         self.store = store
         self.tracker = tracker
         self.stop = stop
-        self.autocast = autocast
+        self.precision = precision
         self.guarding = Guarding(
             state, data, store, config.guard, self._event,
             samples_per_step=config.samples_per_step,
@@ -200,13 +200,16 @@ class Trainer:
         )
         # Dropout draws from the global generators; their state is a function of the step.
         torch.manual_seed(derive_seed(config.seed, "step", step))
+        scaler = self.precision.scaler(progress.scaler)
+        loss_scale = None if scaler is None else scaler.scale
         outcome = train_step(
             self.state.model,
             self.objective,
             self.state.optimizers,
             batches,
             settings=settings,
-            autocast=self.autocast,
+            autocast=self.precision.autocast,
+            scaler=scaler,
             should_stop=self.stop,
             accept=self.guarding.accept,
             around_update=self.guarding.around_update,
@@ -214,16 +217,21 @@ class Trainer:
         if outcome is None:
             return False
         first = progress.sample
+        if scaler is not None:
+            progress.scaler = scaler.state()
+        if outcome.overflowed:
+            message = f"a gradient was too large for fp16: loss scale {loss_scale:,.0f} halved"
+            self._event("overflow", message, step=step)
         progress.step = step
         progress.sample = self.data.after(first, config.samples_per_step, progress.skipped)
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
-        self._log_step(outcome, seconds=time.perf_counter() - begin)
+        self._log_step(outcome, loss_scale, seconds=time.perf_counter() - begin)
         health = self.guarding.see(
             outcome,
             batches,
-            self.autocast,
+            self.precision.autocast,
             first_sample=first,
             lr_fraction=settings.lr,
             clip=settings.clip,
@@ -242,7 +250,7 @@ class Trainer:
         self._unfinished_step = None if progress.duties_done else progress.step
         self.tracker.rewind(progress.step, duties_done=progress.duties_done)
 
-    def _log_step(self, outcome: StepOutcome, *, seconds: float) -> None:
+    def _log_step(self, outcome: StepOutcome, loss_scale: float | None, *, seconds: float) -> None:
         config, progress = self.config, self.state.progress
         settings = config.settings.at(progress.step)
         values = self.state.optimizers.in_force(settings)
@@ -269,6 +277,8 @@ class Trainer:
                 weight_decay=values.weight_decay,
                 momentum=values.momentum,
                 applied=outcome.applied,
+                loss_scale=loss_scale,
+                overflowed=None if loss_scale is None else outcome.overflowed,
             )
         )
 

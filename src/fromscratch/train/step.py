@@ -1,8 +1,9 @@
 """One update, as its description reads.
 
 Take the step's micro-batches; count their targets; for each, backward of its loss sum over the
-count of all; clip; refuse the update when loss or gradient is not finite; put what is
-scheduled for this step in force; step; drop the gradients.
+count of all (in fp16: scaled, and the gradients unscaled at the end); clip; refuse the update when
+loss or gradient is not finite; put what is scheduled for this step in force; step; drop the
+gradients.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fromscratch.data.batches import Batch
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers
+from fromscratch.train.loss_scale import LossScaler
 from fromscratch.train.objectives import Objective
 
 
@@ -28,7 +30,7 @@ class StepOutcome:
     Attributes:
         loss: Mean over all targets of the step, nats per token.
         n_targets: How many there were.
-        grad_norm: Global norm before clipping.
+        grad_norm: Global norm of the true gradients: unscaled, before clipping.
         clipped: Whether the norm was above the threshold.
         applied: False when the update was refused: a non-finite loss or norm, or `accept`.
         overflowed: Not applied because a gradient was too large for fp16 under the loss scale,
@@ -51,6 +53,7 @@ def train_step(
     *,
     settings: StepSettings,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    scaler: LossScaler | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     accept: Callable[[float, float], bool] = lambda loss, grad_norm: True,
     around_update: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -64,6 +67,7 @@ def train_step(
         batches: The micro-batches, on any device.
         settings: What is in force during this step.
         autocast: Context of the forward pass.
+        scaler: fp16's loss scaler; set for the step after this one.
         should_stop: Asked between micro-batches.
         accept: Asked with loss and gradient norm whether the update may be made; what is not
             finite is refused whatever it says.
@@ -81,9 +85,12 @@ def train_step(
             return None
         with autocast():
             loss = objective(model, batch.to(model.device))
-        (loss / n_targets).backward()
+        share = loss / n_targets
+        (share if scaler is None else share * scaler.scale).backward()
         loss_sum += loss.item()
 
+    if scaler is not None:
+        scaler.unscale(model.parameters())
     grad_norm = clip_gradients(model, settings.clip)
     mean_loss = loss_sum / n_targets
     finite = math.isfinite(mean_loss) and math.isfinite(grad_norm)
@@ -93,12 +100,14 @@ def train_step(
         with around_update():
             optimizers.step()
     optimizers.zero_grad()
+    overflowed = scaler is not None and scaler.see(loss=mean_loss, grad_norm=grad_norm)
     return StepOutcome(
         loss=mean_loss,
         n_targets=n_targets,
         grad_norm=grad_norm,
         clipped=bool(settings.clip) and grad_norm > settings.clip,
         applied=applied,
+        overflowed=overflowed,
     )
 
 
