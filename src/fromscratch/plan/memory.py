@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fromscratch.model.config import ModelConfig
@@ -9,6 +10,12 @@ from fromscratch.model.count import count_parameters, parameter_shapes
 from fromscratch.optim.config import OptimConfig
 
 _FP32 = 4
+
+LOGITS_CHUNK_BYTES = 64 * 2**20
+"""Of the float32 logits that exist at any moment: the head works on so many rows at a time."""
+
+USABLE_SHARE = 0.92
+"""Of a card's memory: the driver, the libraries' workspaces and fragmentation keep the rest."""
 
 
 def optimizer_bytes(model: ModelConfig, optim: OptimConfig) -> int:
@@ -34,7 +41,15 @@ def checkpoint_bytes(model: ModelConfig, optim: OptimConfig) -> int:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """An estimate of the memory of one training step, in bytes, by what takes it."""
+    """An estimate of the memory of one training step, in bytes, by what takes it.
+
+    Attributes:
+        weights: In float32, and their 16-bit copies under autocast.
+        gradients: In float32.
+        optimizer: Its state.
+        activations: What autograd keeps for the backward pass.
+        logits: What the head needs besides, at its worst moment.
+    """
 
     weights: int
     gradients: int
@@ -47,36 +62,109 @@ class StepMemory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
+def activation_bytes_per_token(model: ModelConfig, *, half: bool) -> tuple[int, int]:
+    """What autograd keeps of one token: in each block, and outside the blocks.
+
+    Counted are, per block, the inputs of both norms (float32: the residual stream is never
+    rounded), of the four matrix products and of the activation, and what flash attention keeps:
+    queries, keys, values, its output and the logarithm of each row's sum. Masks of dropout are one
+    byte an element, as CUDA keeps them. Outside: the inputs of the last norm and of the head.
+
+    Args:
+        model: Shape.
+        half: Whether products run in 16 bits under autocast.
+
+    Returns:
+        Bytes of a token in one block, and outside all of them.
+    """
+    size = 2 if half else _FP32
+    width, query = model.d_model, model.n_head * model.head_dim
+    key = model.n_kv_head * model.head_dim
+    norms = 2 * width * _FP32
+    product_inputs = size * (2 * width + query + query + 2 * key)
+    hidden = size * model.d_ff * (4 if model.gated else 2)
+    statistics = _FP32 * (model.n_head + (2 if model.norm == "layernorm" else 1) * 2)
+    qk = 0
+    if model.qk_norm:
+        # Normalised in float32 (their inputs are copies then), and its statistics.
+        qk += (query + key) * _FP32 if half else 0
+        qk += _FP32 * (model.n_head + model.n_kv_head)
+    if model.positions == "rope" or model.qk_norm:
+        qk += size * (query + key)  # what attention is given is no longer a view of the product
+    masks = 2 * width if model.dropout else 0
+    block = norms + product_inputs + hidden + statistics + qk + masks
+    outside = width * (_FP32 + size) + (width if model.dropout else 0)
+    return block, outside
+
+
 def step_memory(
-    model: ModelConfig, optim: OptimConfig, *, micro_batch: int, half: bool
+    model: ModelConfig,
+    optim: OptimConfig,
+    *,
+    micro_batch: int,
+    half: bool,
+    activation_checkpointing: bool = False,
 ) -> StepMemory:
     """Estimates the peak memory of a step with fp32 master weights and flash attention.
 
-    Counts the tensors that autograd keeps for the backward pass in each block (inputs of norms and
-    matrix products, activations, attention's output), and for the head the logits, their float32
-    copy and its gradient. Allocator slack and kernels' workspaces are not in it.
+    Uncompiled: a compiler keeps less. Allocator slack and kernels' workspaces are not in it.
 
     Args:
         model: Shape.
         optim: Optimiser.
         micro_batch: Windows at a time.
         half: Whether products run in 16 bits under autocast.
+        activation_checkpointing: Whether blocks keep their input alone, and are computed again.
     """
     parameters = count_parameters(model).total
     size = 2 if half else _FP32
     tokens = micro_batch * model.context
-    width, heads = model.d_model, model.n_head * model.head_dim
-    kv = 2 * model.n_kv_head * model.head_dim
-    residual = 2 * width * _FP32  # the inputs of the two norms
-    products = size * (2 * width + 2 * (heads + kv) + 2 * heads)
-    hidden = size * model.d_ff * (4 if model.gated else 2)
-    masks = (2 * width if model.dropout else 0) * size
-    per_token = model.n_layer * (residual + products + hidden + masks)
+    block, outside = activation_bytes_per_token(model, half=half)
+    if activation_checkpointing:
+        blocks = model.n_layer * model.d_model * _FP32 + block  # one block's are there at a time
+    else:
+        blocks = model.n_layer * block
     cast = parameters * size if half else 0  # autocast's copies of the weights
+    head = model.padded_vocab * model.d_model
+    chunk = min(LOGITS_CHUNK_BYTES, tokens * model.padded_vocab * _FP32)
+    # The head's gradients are there before those of the blocks: by its matrix in float32 and, on
+    # its way there, in 16 bits; by its inputs; and a chunk's logits twice, once in each type.
+    head_gradients = head * (_FP32 + (size if half else 0)) + tokens * model.d_model * _FP32
     return StepMemory(
         weights=_FP32 * parameters + cast,
         gradients=_FP32 * parameters,
         optimizer=optimizer_bytes(model, optim),
-        activations=tokens * per_token,
-        logits=tokens * model.padded_vocab * (size + 2 * _FP32),
+        activations=tokens * (blocks + outside),
+        logits=head_gradients + 2 * chunk,
     )
+
+
+def largest_micro_batch(
+    model: ModelConfig,
+    optim: OptimConfig,
+    candidates: Iterable[int],
+    *,
+    memory_bytes: int,
+    half: bool,
+    activation_checkpointing: bool = False,
+) -> int | None:
+    """The largest candidate whose estimate fits into a card; None where not even the least does."""
+    fitting = [
+        n
+        for n in candidates
+        if step_memory(
+            model,
+            optim,
+            micro_batch=n,
+            half=half,
+            activation_checkpointing=activation_checkpointing,
+        ).total
+        <= USABLE_SHARE * memory_bytes
+    ]
+    return max(fitting, default=None)
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, ascending: the micro-batches that a step of `number` windows can have."""
+    small = [n for n in range(1, int(number**0.5) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})

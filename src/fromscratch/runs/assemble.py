@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fromscratch.checkpoint.state import Progress, TrainState
-from fromscratch.data.watching import Watch
+from fromscratch.data.watching import Remark, Watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -27,6 +27,7 @@ from fromscratch.foundation.world import World
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
+from fromscratch.runs.micro_batch import settle_micro_batch
 from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
@@ -53,7 +54,10 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     resolve_device(recipe.train.device)
     _check_space(recipe, root)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    recipe = recipe.on_data(data.folders)
+    settled = settle_micro_batch(
+        recipe.on_data(data.folders), root, data.parts[0].folder, say=lambda s: report(Remark(s))
+    )
+    recipe = settled.recipe
     lock = FileLock(paths.lock)
     session = build_session(recipe, paths, data, lock)
     root.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,11 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
-        for name, message in (*data.warnings, *mixture_notes(recipe, session.config.steps)):
+        for name, message in (
+            *data.warnings,
+            *settled.notes,
+            *mixture_notes(recipe, session.config.steps),
+        ):
             append_event(paths, name, 0, message, {})
             session.notes.append((name, message))
     except BaseException:
@@ -113,13 +121,14 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
     if refused := epochs_refusal(recipe, steps, tokens):
         raise refused
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
-    dtype = torch.float32 if precision_of(recipe, device) != "bf16" else torch.bfloat16
-    if precision_of(recipe, device) == "tf32":
+    precision = precision_of(recipe, device)
+    peak = peak_flops(device, precision)
+    if precision == "tf32":
         torch.set_float32_matmul_precision("high")
     config = LoopConfig(
         steps=steps,
         samples_per_step=recipe.samples_per_step,
-        micro_batch=recipe.train.micro_batch,
+        micro_batch=recipe.micro_batch,
         schedule=recipe.lr_schedule(steps),
         lr=recipe.optim.lr,
         clip=recipe.optim.clip,
@@ -127,7 +136,8 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         sample_every=recipe.sample.every,
         checkpoint_every=recipe.checkpoint.every,
         flops_per_token=flops_per_token(recipe.model),
-        peak_flops=peak_flops(device, dtype).flops,
+        peak_flops=peak.flops,
+        peak_measured=peak.measured,
         seed=recipe.train.seed,
     )
     state = TrainState(

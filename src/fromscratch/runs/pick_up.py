@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fromscratch.checkpoint.state import Progress
-from fromscratch.data.watching import Watch
+from fromscratch.data.watching import Remark, Watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     CHECKPOINT_MANIFEST,
@@ -24,6 +24,7 @@ from fromscratch.foundation.files import (
     write_atomically,
 )
 from fromscratch.runs.assemble import acquire, build_session, check_supported, mixture_notes
+from fromscratch.runs.micro_batch import settle_micro_batch
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
@@ -75,6 +76,10 @@ def _pick_up(
     recipe = load_recipe(str(paths.recipe), overrides)
     check_supported(recipe)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
+    settled = settle_micro_batch(
+        recipe, paths.root, data.parts[0].folder, say=lambda s: report(Remark(s))
+    )
+    recipe = settled.recipe
     session = build_session(recipe, paths, data, lock)
     now = session.state.progress
 
@@ -99,6 +104,8 @@ def _pick_up(
         session.resumed_from = checkpoint
         _check_same(session.state.progress, now, recipe, before)
     progress = session.state.progress
+    for name, message in settled.notes:
+        note(name, message, progress.step)
     for name in unfinished:
         note("unfinished_removed", f"{name} was being written when the run was killed", now.step)
     if session.config.steps < progress.step:
