@@ -24,16 +24,23 @@ def print_budget(budget: Budget, recipe: str, overrides: list[str]) -> None:
     many = f"{budget.gpus} x " if budget.gpus > 1 else ""
     ends = datetime.now().astimezone() + timedelta(hours=min(budget.hours, 1e6))
     rows = [
-        ["speed", f"{budget.tokens_per_s:,.0f} tokens/s ({budget.basis})"],
+        ["tokens/s", f"{budget.tokens_per_s:,.0f}"],
         ["time", duration(budget.hours * 3600)],
         ["of that for validation", percent(budget.validation_share)],
         ["ends, if it starts now", f"{ends:%a %d %B %Y, %H:%M}"],
         ["money", _money(budget.cost) + _rate(budget)],
     ]
-    for change, micro_batch in budget.micro_batches.items():
-        fits = "none: not even 1 fits" if micro_batch is None else str(micro_batch)
-        rows.append([f"largest micro_batch (estimate), {change}", fits])
     table([f"on {many}{budget.device}", ""], rows)
+    say(f"speed {budget.basis}")
+    if budget.micro_batches:
+        say()
+        table(
+            ["largest micro_batch that fits (estimate)", ""],
+            [
+                [change, "not even 1" if n is None else str(n)]
+                for change, n in budget.micro_batches.items()
+            ],
+        )
     if budget.limit_hours is None:
         return
     say()

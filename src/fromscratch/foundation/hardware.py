@@ -88,7 +88,7 @@ def available_memory(device: torch.device) -> int:
     """Bytes that a process started now could take on the device.
 
     On a CPU what the kernel estimates to be available without swapping, or less where the process
-    lives in a container with a limit of its own.
+    lives in a container, or under a `ulimit`, with a limit of its own.
     """
     import torch
 
@@ -96,7 +96,7 @@ def available_memory(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
-    known = [_meminfo("MemAvailable"), _container_room()]
+    known = [_meminfo("MemAvailable"), _container_room(), _allowed_room()]
     sizes = [size for size in known if size is not None]
     if sizes:
         return min(sizes)
@@ -125,6 +125,21 @@ def _container_room() -> int | None:
             rows = dict(line.split() for line in (root / statistics).read_text().splitlines())
             return max(0, room + int(rows.get("inactive_file", 0)))
     return None
+
+
+def _allowed_room() -> int | None:
+    """What `ulimit -d` and `ulimit -v` leave this process; None where they set no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    rooms = []
+    for limit, key in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+        soft, _ = resource.getrlimit(limit)
+        used = _first_line("/proc/self/status", key).split()
+        if soft != resource.RLIM_INFINITY and used:
+            rooms.append(max(0, soft - int(used[0]) * 1024))
+    return min(rooms, default=None)
 
 
 def _first_line(path: str, key: str) -> str:

@@ -219,13 +219,10 @@ def micro_batches(
     half: bool,
 ) -> dict[str, int | None]:
     """The largest micro-batch by the estimate, by what is changed to save memory."""
-    eight_bit = optim.model_copy(update={"name": "adamw8bit"})
-    variants = {
-        "as it is": (optim, False),
-        "activation checkpointing": (optim, True),
-        "8-bit AdamW": (eight_bit, False),
-        "both": (eight_bit, True),
-    }
+    variants = {"as it is": (optim, False), "activation checkpointing": (optim, True)}
+    if optim.name == "adamw":  # instead of Muon it would be another run
+        eight_bit = optim.model_copy(update={"name": "adamw8bit"})
+        variants |= {"8-bit AdamW": (eight_bit, False), "both": (eight_bit, True)}
     return {
         name: largest_micro_batch(
             model,

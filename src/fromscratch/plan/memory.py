@@ -62,17 +62,24 @@ class StepMemory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
-def activation_bytes_per_token(model: ModelConfig, *, half: bool) -> tuple[int, int]:
+def activation_bytes_per_token(
+    model: ModelConfig, *, half: bool, on_cpu: bool = False
+) -> tuple[int, int]:
     """What autograd keeps of one token: in each block, and outside the blocks.
 
     Counted are, per block, the inputs of both norms (float32: the residual stream is never
     rounded), of the four matrix products and of the activation, and what flash attention keeps:
     queries, keys, values, its output and the logarithm of each row's sum. Masks of dropout are one
-    byte an element, as CUDA keeps them. Outside: the inputs of the last norm and of the head.
+    byte an element. Outside: the inputs of the last norm and of the head.
+
+    On a CPU RMSNorm keeps its result before the weight, too, masks are as wide as what they mask,
+    and with dropout attention keeps its probabilities, before and after, and their mask, all in
+    float32.
 
     Args:
         model: Shape.
         half: Whether products run in 16 bits under autocast.
+        on_cpu: With torch's kernels for CPUs instead of those for GPUs.
 
     Returns:
         Bytes of a token in one block, and outside all of them.
@@ -80,20 +87,24 @@ def activation_bytes_per_token(model: ModelConfig, *, half: bool) -> tuple[int, 
     size = 2 if half else _FP32
     width, query = model.d_model, model.n_head * model.head_dim
     key = model.n_kv_head * model.head_dim
-    norms = 2 * width * _FP32
+    rms = on_cpu and model.norm == "rmsnorm" and model.norm_weight
+    norm = width * _FP32 * (2 if rms else 1)
     product_inputs = size * (2 * width + query + query + 2 * key)
     hidden = size * model.d_ff * (4 if model.gated else 2)
     statistics = _FP32 * (model.n_head + (2 if model.norm == "layernorm" else 1) * 2)
     qk = 0
     if model.qk_norm:
         # Normalised in float32 (their inputs are copies then), and its statistics.
-        qk += (query + key) * _FP32 if half else 0
+        qk += (query + key) * _FP32 * (half + (on_cpu and model.norm_weight))
         qk += _FP32 * (model.n_head + model.n_kv_head)
     if model.positions == "rope" or model.qk_norm:
         qk += size * (query + key)  # what attention is given is no longer a view of the product
-    masks = 2 * width if model.dropout else 0
-    block = norms + product_inputs + hidden + statistics + qk + masks
-    outside = width * (_FP32 + size) + (width if model.dropout else 0)
+    mask = (size if on_cpu else 1) if model.dropout else 0
+    block = 2 * norm + product_inputs + hidden + statistics + qk + 2 * width * mask
+    if model.dropout and on_cpu:
+        block += 3 * _FP32 * model.n_head * model.context
+        block += (query + 2 * key) * _FP32 * half
+    outside = norm + width * (size + (_FP32 if mask > 1 else mask))
     return block, outside
 
 
@@ -104,8 +115,9 @@ def step_memory(
     micro_batch: int,
     half: bool,
     activation_checkpointing: bool = False,
+    on_cpu: bool = False,
 ) -> StepMemory:
-    """Estimates the peak memory of a step with fp32 master weights and flash attention.
+    """Estimates the peak memory of a step with fp32 master weights.
 
     Uncompiled: a compiler keeps less. Allocator slack and kernels' workspaces are not in it.
 
@@ -115,11 +127,12 @@ def step_memory(
         micro_batch: Windows at a time.
         half: Whether products run in 16 bits under autocast.
         activation_checkpointing: Whether blocks keep their input alone, and are computed again.
+        on_cpu: With torch's kernels for CPUs instead of those for GPUs.
     """
     parameters = count_parameters(model).total
     size = 2 if half else _FP32
     tokens = micro_batch * model.context
-    block, outside = activation_bytes_per_token(model, half=half)
+    block, outside = activation_bytes_per_token(model, half=half, on_cpu=on_cpu)
     if activation_checkpointing:
         blocks = model.n_layer * model.d_model * _FP32 + block  # one block's are there at a time
     else:

@@ -81,6 +81,8 @@ def _close(recipe: Recipe) -> bool:
         recipe.optim,
         micro_batch=recipe.micro_batch,
         half=recipe.train.precision in ("bf16", "fp16"),
+        activation_checkpointing=recipe.train.activation_checkpointing,
+        on_cpu=True,
     ).total
     return needed > _CLOSE * available_memory(device)
 
