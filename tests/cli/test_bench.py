@@ -2,18 +2,15 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def measured(place: Path) -> dict:
-    from conftest import run_command
-
-    answer = run_command(
+def measured(fromscratch: Callable) -> dict:
+    answer = fromscratch(
         "bench", "tiny.toml", "--micro-batch", "1,4", "--precision", "fp32,fp16", "--json",
-        cwd=place, OMP_NUM_THREADS="1",
+        OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     return json.loads(answer.out)

@@ -143,9 +143,17 @@ def test_the_commands_about_tokenizers_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/tokenizers.md", newcomer) >= 6
 
 
+@pytest.mark.slow
+def test_the_commands_about_planning_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/planning.md", newcomer) == 7
+    recipe = (newcomer / "runs/auto/recipe.toml").read_text()
+    assert re.search(r"^micro_batch = \d+$", recipe, re.MULTILINE)
+    assert (newcomer / "runs/bench.json").is_file()
+
+
 def test_every_other_page_runs_nothing():
     for page in PAGES:
-        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md"):
+        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md", "docs/planning.md"):
             assert not [c for c, _ in commands(page) if "fromscratch " in c], page
 
 

@@ -16,6 +16,7 @@ from fromscratch.foundation.files import read_json_lines
 from fromscratch.plan.memory import divisors
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.climb import best_of, climb, fast_enough
+from fromscratch.runs.micro_batch import settle_micro_batch
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
@@ -181,13 +182,15 @@ def test_a_fixed_one_that_does_not_fit_is_refused_before_the_first_step(place: P
     assert not (place / ".new.trial").exists()
 
 
-def test_torchrun_is_told_to_find_it_first(monkeypatch: pytest.MonkeyPatch):
-    from fromscratch.runs.micro_batch import settle_micro_batch
-
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    with pytest.raises(UserError, match="fromscratch bench"):
-        settle_micro_batch(tiny("train.micro_batch=auto"), Path("r"), Path("t"), say=print)
+def test_with_several_processes_it_divides_the_share_of_each(tmp_path: Path):
+    session = new_run(tiny("train.micro_batch=1"), Path("run"), report=silent)
+    (folder,) = session.data.folders.values()
+    heard: list[str] = []
+    settled = settle_micro_batch(
+        tiny("train.micro_batch=auto"), Path("other"), folder, say=heard.append, ranks=4
+    )
+    assert settled.recipe.micro_batch in (1, 2)  # of the two windows that each has
+    assert [line.split(":")[0] for line in heard] == ["micro-batch 1", "micro-batch 2"]
 
 
 def test_a_recipe_with_auto_keeps_its_word_in_toml():

@@ -177,6 +177,8 @@ def peak_flops(device: torch.device, precision: Precision) -> Peak:
         flops = None if row is None else row.flops(precision)
         if flops is not None:
             return Peak(flops, measured=False)
+    if device.type == "cpu" and precision not in precisions_of(device):
+        precision = "fp32"  # emulated in it: there is no other peak
     return Peak(_measure_products(device, precision), measured=True)
 
 

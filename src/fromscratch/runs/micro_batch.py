@@ -18,7 +18,6 @@ from pathlib import Path
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import trial_folder
 from fromscratch.foundation.hardware import available_memory, resolve_device
-from fromscratch.foundation.world import world_from_environment
 from fromscratch.plan.memory import divisors, step_memory
 from fromscratch.runs.climb import best_of, climb, fast_enough
 from fromscratch.runs.recipe import Recipe
@@ -42,7 +41,7 @@ class Settled:
 
 
 def settle_micro_batch(
-    recipe: Recipe, root: Path, tokenizer: Path, *, say: Callable[[str], None]
+    recipe: Recipe, root: Path, tokenizer: Path, *, say: Callable[[str], None], ranks: int = 1
 ) -> Settled:
     """Finds or checks the micro-batch of a run that is about to start.
 
@@ -51,25 +50,20 @@ def settle_micro_batch(
         root: The run folder; the trial works beside it.
         tokenizer: Folder of the run's tokenizer.
         say: Told how the search goes.
+        ranks: Processes that share a step: the micro-batch divides the share of each. One of them
+            settles it for all.
 
     Raises:
         UserError: Nothing fits, or not what the recipe says.
     """
     automatic = recipe.train.micro_batch == "auto"
-    if world_from_environment().size > 1:
-        if automatic:
-            raise UserError(
-                'train.micro_batch = "auto" is found in one process, and torchrun started several.',
-                fix="Find it with `fromscratch bench RECIPE`, and say it as a number.",
-            )
-        return Settled(recipe, [])
     device = resolve_device(recipe.train.device)
     if not automatic and device.type == "cpu" and not _close(recipe):
         return Settled(recipe, [])
     scratch = root.absolute().with_name(trial_folder(root.name))
     with Trials(recipe, scratch, tokenizer=tokenizer) as trials:
         if automatic:
-            return _search(recipe, trials, say)
+            return _search(recipe, trials, say, ranks)
         return _check(recipe, trials)
 
 
@@ -87,7 +81,7 @@ def _close(recipe: Recipe) -> bool:
     return needed > _CLOSE * available_memory(device)
 
 
-def _search(recipe: Recipe, trials: Trials, say: Callable[[str], None]) -> Settled:
+def _search(recipe: Recipe, trials: Trials, say: Callable[[str], None], ranks: int) -> Settled:
     on_cpu = trials.device.type == "cpu"
 
     def attempt(micro_batch: int) -> Trial:
@@ -95,7 +89,7 @@ def _search(recipe: Recipe, trials: Trials, say: Callable[[str], None]) -> Settl
         say(f"micro-batch {_in_words(trial)}")
         return trial
 
-    candidates = divisors(recipe.samples_per_step)
+    candidates = divisors(max(1, recipe.samples_per_step // ranks))
     made = climb(candidates, attempt, fast_enough if on_cpu else lambda _: False)
     chosen = best_of(made, largest=not on_cpu)
     if chosen is None:
