@@ -309,6 +309,7 @@ def scaled(model: ModelConfig, heads: int) -> ModelConfig | None:
     width = model.d_model * factor
     if width != int(width):
         return None
+    multiple = 64 if model.d_ff % 64 == 0 else 8  # as friendly to matrix units as before
     return ModelConfig(
         **model.model_dump()
         | {
@@ -316,7 +317,7 @@ def scaled(model: ModelConfig, heads: int) -> ModelConfig | None:
             "n_head": heads,
             "n_kv_head": int(key_heads),
             "d_model": int(width),
-            "d_ff": max(8, round(model.d_ff * factor / 8) * 8),
+            "d_ff": max(multiple, round(model.d_ff * factor / multiple) * multiple),
         }
     )
 
