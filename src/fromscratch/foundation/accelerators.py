@@ -12,8 +12,8 @@ from typing import Literal
 
 from fromscratch.foundation.errors import UserError, did_you_mean
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
+PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
+PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Accelerator:
     price: float | None
     matches: tuple[str, ...]
 
-    def flops(self, precision: Precision) -> float | None:
+    def flops(self, precision: PrecisionName) -> float | None:
         """Peak FLOP/s in a precision; None where the card lacks it."""
         peaks = {"fp32": self.fp32, "tf32": self.tf32, "bf16": self.bf16, "fp16": self.fp16}
         return peaks[precision]
 
     @property
-    def best_precision(self) -> Precision:
+    def best_precision(self) -> PrecisionName:
         """What `train.precision = "auto"` becomes on it: bf16 where it is there."""
         return "fp16" if self.bf16 is None else "bf16"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fromscratch.foundation.accelerators import Precision, accelerator_of
+from fromscratch.foundation.accelerators import PrecisionName, accelerator_of
 from fromscratch.foundation.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def precisions_of(device: torch.device) -> list[Precision]:
+def precisions_of(device: torch.device) -> list[PrecisionName]:
     """The precisions that the device computes in with hardware of its own, slowest first.
 
     A CPU has bf16 where it has instructions for it; elsewhere bf16 works, but slower than fp32.
@@ -69,7 +69,7 @@ def precisions_of(device: torch.device) -> list[Precision]:
     import torch
 
     if device.type == "cuda":
-        found: list[Precision] = ["fp32"]
+        found: list[PrecisionName] = ["fp32"]
         if torch.cuda.get_device_capability(device) >= (8, 0):
             found.append("tf32")
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -163,7 +163,7 @@ class Peak:
     measured: bool
 
 
-def peak_flops(device: torch.device, precision: Precision) -> Peak:
+def peak_flops(device: torch.device, precision: PrecisionName) -> Peak:
     """Peak FLOP/s of a device: from the table where it is known, else of timed matrix products.
 
     Args:
@@ -186,7 +186,7 @@ _SECONDS_A_SIZE = 0.1
 _TIMES = 3
 
 
-def _measure_products(device: torch.device, precision: Precision) -> float:
+def _measure_products(device: torch.device, precision: PrecisionName) -> float:
     """The best FLOP/s over square matrix products of growing size, in about half a second.
 
     Small ones do not fill a device, and very large ones may run at a lower clock: the best of all

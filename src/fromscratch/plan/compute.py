@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fromscratch.foundation.accelerators import ACCELERATORS, Accelerator, Precision
+from fromscratch.foundation.accelerators import ACCELERATORS, Accelerator, PrecisionName
 
 TOKENS_PER_PARAMETER = 20
 """Hoffmann et al. (2022, "Chinchilla"), tables 3 and A3: about 20 at every compute budget."""
@@ -18,7 +18,7 @@ def chinchilla_tokens(parameters: int) -> int:
     return TOKENS_PER_PARAMETER * parameters
 
 
-def precision_on(card: Accelerator, wanted: str) -> Precision:
+def precision_on(card: Accelerator, wanted: str) -> PrecisionName:
     """What a recipe's `train.precision` becomes on a card; `auto`, and what it lacks, its best."""
     for precision in ("fp32", "tf32", "bf16", "fp16"):
         if precision == wanted and card.flops(precision) is not None:
@@ -27,7 +27,7 @@ def precision_on(card: Accelerator, wanted: str) -> Precision:
 
 
 def tokens_per_second(
-    card: Accelerator, precision: Precision, flops_per_token: float, mfu: float
+    card: Accelerator, precision: PrecisionName, flops_per_token: float, mfu: float
 ) -> float:
     """Trained tokens a second on one card at a share of its peak."""
     peak = card.flops(precision)

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from fromscratch.foundation.accelerators import PRECISIONS, Precision, accelerator_of
+from fromscratch.foundation.accelerators import PRECISIONS, PrecisionName, accelerator_of
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.files import trial_folder
 from fromscratch.foundation.hardware import precisions_of, resolve_device
@@ -199,7 +199,7 @@ def _in(recipe: Recipe, precision: str) -> Recipe:
     return recipe.model_copy(update={"train": train})
 
 
-def _refusal(recipe: Recipe, precision: Precision, has: Sequence[Precision]) -> str | None:
+def _refusal(recipe: Recipe, precision: PrecisionName, has: Sequence[PrecisionName]) -> str | None:
     """Why a precision is not tried; bf16 is where there is no hardware for it, on request."""
     if precision not in has and precision != "bf16":
         return "this device does not have it"
@@ -207,7 +207,7 @@ def _refusal(recipe: Recipe, precision: Precision, has: Sequence[Precision]) -> 
     return refused[0] if refused else None
 
 
-def _known(precision: str) -> Precision:
+def _known(precision: str) -> PrecisionName:
     for known in PRECISIONS:
         if precision == known:
             return known

@@ -16,7 +16,7 @@ from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import ValidationSet
 from fromscratch.evaluate.loss import evaluate_loss, sum_totals
-from fromscratch.foundation.accelerators import Precision
+from fromscratch.foundation.accelerators import PrecisionName
 from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -194,7 +194,7 @@ def disk_error(paths: RunPaths, error: OSError) -> UserError:
     )
 
 
-def precision_of(recipe: Recipe, device: torch.device) -> Precision:
+def precision_of(recipe: Recipe, device: torch.device) -> PrecisionName:
     """`fp32`, `tf32` or `bf16`: as the recipe says, else the best that the device has."""
     wanted = recipe.train.precision
     if wanted == "auto":
