@@ -1,9 +1,12 @@
 """The micro-batch that is found: the right one, by real trials, and without a trace in the run."""
 
+import contextlib
 import json
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,42 @@ def test_a_run_with_auto_is_the_run_with_its_number():
     started = [e for e in read_json_lines(automatic.paths.events) if e["event"] == "started"]
     assert started[0]["peak"]["from"] == "a timed matrix product"
     assert not [p for p in Path().iterdir() if p.name.startswith(".")], "no scratch folder is left"
+
+
+@linux
+def test_nothing_goes_on_when_the_program_that_tries_is_killed(place: Path):
+    """Of a search that is killed, neither the other process nor its folder stays behind."""
+    program = subprocess.Popen(
+        [
+            sys.executable, "-m", "fromscratch", "train", "tiny.toml", "--run", "new",
+            "train.micro_batch=auto", "train.tokens_per_step=1048576", "model.n_layer=8",
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    scratch = place / ".new.trial"
+    assert eventually(scratch.exists)
+    program.kill()
+    program.wait()
+    assert eventually(lambda: not scratch.exists())
+    assert eventually(lambda: not workers_on(scratch))
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    for _ in range(1200):
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def workers_on(scratch: Path) -> list[Path]:
+    """Processes that have a file below the folder open, or work in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(str(scratch) in str(link.readlink()) for link in (process / "fd").iterdir()):
+                found.append(process)
+    return found
 
 
 def test_a_resume_can_find_it_anew():

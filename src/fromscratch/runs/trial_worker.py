@@ -15,9 +15,13 @@ from __future__ import annotations
 import gc
 import json
 import os
+import queue
 import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -46,6 +50,7 @@ from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
 
 _NEVER = 10**9
 _SECONDS = 1.5
+_PATIENCE = 10.0  # seconds of timed steps after which a device is slower than was guessed
 _EFFICIENCY = 0.3  # a guess at the share of the peak, to choose a number of steps
 _VALIDATION_BATCHES = 2
 
@@ -238,6 +243,8 @@ class _Clock:
 
     def step(self, result: StepResult) -> None:
         self._ends.append(self._now())
+        if len(self._ends) > 1 and self._ends[-1] - self._ends[0] > _PATIENCE:
+            signal.raise_signal(signal.SIGTERM)  # as a person would end a run: it saves and stops
 
     def validation(self, result: ValidationResult) -> None:
         self.val_tokens_per_s = result.val_tokens / max(result.eval_seconds, 1e-9)
@@ -292,16 +299,39 @@ def _limit_memory(allowed: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
+def _jobs() -> Iterator[Job]:
+    """Jobs as they come; ends the process, also in the midst of one, when nobody will send more.
+
+    Whoever sends them ends this process when it is done; that there is nobody any more means that
+    it was killed, and what it asked for is of no use.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    scratch: list[Path] = []
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        job = Job(**json.loads(lines.get()))
+        scratch[:] = [Path(job.scratch)]
+        yield job
+
+
 def main() -> None:
-    """Answers jobs until there are no more; arguments: threads, and bytes allowed (0: no limit)."""
+    """Answers jobs for ever; arguments: threads, and bytes allowed (0: no limit)."""
     threads, allowed = (int(word) for word in sys.argv[1:3])
     torch.set_num_threads(threads)
     if allowed:
         _limit_memory(allowed)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else prints must not come between
-    for line in sys.stdin:
-        outcome = try_out(Job(**json.loads(line)))
+    for job in _jobs():
+        outcome = try_out(job)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
