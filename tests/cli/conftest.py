@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fromscratch(place: Path) -> Callable[..., Answer]:
     """Runs the command line in `place`."""
 

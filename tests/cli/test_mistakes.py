@@ -40,6 +40,38 @@ MISTAKES = {
         ["plan", "tiny.toml", "train.micro_batch=3"],
         ["train.micro_batch = 3", "1, 2, 4"],
     ),
+    "a micro-batch that is neither": (
+        ["plan", "tiny.toml", "train.micro_batch=atuo"],
+        ["train.micro_batch = 'atuo'", '"auto"'],
+    ),
+    "a GPU that nobody knows": (
+        ["plan", "tiny.toml", "--gpu", "rtx3909"],
+        ['no GPU "rtx3909"', 'Did you mean "rtx3090"?'],
+    ),
+    "hours on no GPU": (
+        ["plan", "minigpt-124m", "--hours", "3"],
+        ["Nothing was measured", "--gpu rtx3090", "fromscratch bench"],
+    ),
+    "a budget without a price": (
+        ["plan", "tiny.toml", "--gpu", "p100", "--budget", "3"],
+        ["No price", "--price 0.35"],
+    ),
+    "hours that are none": (
+        ["plan", "tiny.toml", "--gpu", "a100", "--hours", "0"],
+        ["--hours 0"],
+    ),
+    "a bench of no precision": (
+        ["bench", "tiny.toml", "--precision", "bf61"],
+        ['"bf61"', 'Did you mean "bf16"?'],
+    ),
+    "a bench of what does not divide": (
+        ["bench", "tiny.toml", "--micro-batch", "3"],
+        ["train.micro_batch = 3", "1, 2, 4"],
+    ),
+    "a bench of no numbers": (
+        ["bench", "tiny.toml", "--micro-batch", "few"],
+        ['--micro-batch "few"', "4,8,16"],
+    ),
     "step not whole windows": (
         ["plan", "tiny.toml", "train.tokens_per_step=100"],
         ["multiple of model.context = 32", "96 or 128"],

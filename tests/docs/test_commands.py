@@ -36,8 +36,9 @@ SHORTER = {
 
 
 RUN_PAGES = {
-    "README.md", "docs/data.md", "docs/guards.md", "docs/tokenizers.md", "docs/training.md",
-}  # fmt: skip
+    "README.md",
+    *(f"docs/{page}.md" for page in ("data", "guards", "planning", "tokenizers", "training")),
+}
 """Those whose commands are run by a test below."""
 
 
@@ -171,6 +172,14 @@ def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
     assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 2
     for block in blocks("docs/guards.md", "toml"):
         GuardConfig(**tomllib.loads(block.text)["guard"])
+
+
+@pytest.mark.slow
+def test_the_commands_about_planning_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/planning.md", newcomer) == 7
+    recipe = (newcomer / "runs/auto/recipe.toml").read_text()
+    assert re.search(r"^micro_batch = \d+$", recipe, re.MULTILINE)
+    assert (newcomer / "runs/bench.json").is_file()
 
 
 def test_every_other_page_runs_nothing():

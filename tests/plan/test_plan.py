@@ -9,15 +9,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fromscratch.checkpoint.state import Progress, TrainState
-from fromscratch.foundation.hardware import ACCELERATORS
+from fromscratch.foundation.accelerators import ACCELERATORS
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.optim.config import OptimConfig
 from fromscratch.plan.compute import ASSUMED_MFU, chinchilla_tokens, times
-from fromscratch.plan.memory import checkpoint_bytes, optimizer_bytes, step_memory
+from fromscratch.plan.memory import (
+    LOGITS_CHUNK_BYTES,
+    checkpoint_bytes,
+    divisors,
+    largest_micro_batch,
+    optimizer_bytes,
+    step_memory,
+)
+from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.tokenizer.build import bytes_tokenizer
 
 SHAPE = {"n_layer": 4, "n_head": 4, "d_model": 128, "context": 64, "vocab_size": 257}
@@ -83,33 +93,84 @@ def test_step_memory_adds_up_and_grows_with_what_it_should() -> None:
     assert one.weights == one.gradients == 4 * parameters
     assert one.optimizer == 8 * parameters
     assert two.activations == 2 * one.activations
-    assert two.logits == 2 * one.logits
-    assert two.total - one.total == one.activations + one.logits
     half = step_memory(model, optim, micro_batch=2, half=True)
     assert half.activations < two.activations
     assert half.gradients == two.gradients
+    again = step_memory(model, optim, micro_batch=2, half=True, activation_checkpointing=True)
+    # Of each of the four blocks its input alone, but of one all that is computed again.
+    inputs = 4 * 128 * 4 * 2 * 64
+    saved = half.activations - again.activations
+    assert again.activations > inputs
+    assert 0.6 < (saved + inputs) / (3 / 4 * half.activations) < 1.1
 
 
-@pytest.mark.parametrize("family", ["gpt2", "modern"])
-def test_activations_are_about_what_autograd_keeps(family: str) -> None:
-    config = ModelConfig(**(SHAPE | {"family": family, "d_model": 192, "n_layer": 6}))
+def test_the_head_takes_a_chunk_of_logits_whatever_the_batch() -> None:
+    model, optim = ModelConfig(**(SHAPE | {"vocab_size": 50_257})), OptimConfig()
+    many, more = (step_memory(model, optim, micro_batch=b, half=True).logits for b in (64, 128))
+    assert more - many == 64 * 64 * 128 * 4  # only the gradient by its inputs, float32
+    head = 50_257 * 128
+    assert many == head * 6 + 64 * 64 * 128 * 4 + 5 * LOGITS_CHUNK_BYTES // 2
+    code = pytest.importorskip("fromscratch.model.cross_entropy")
+    assert code.CHUNK_BYTES == LOGITS_CHUNK_BYTES
+
+
+def kept_by_autograd(config: ModelConfig, batch: int, *, half: bool) -> int:
+    """Bytes that a real forward pass leaves for the backward pass, without weights' copies."""
     model = GPT(config)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    shapes = {frozenset(p.shape) for p in model.parameters() if p.ndim == 2}
     kept: dict[int, int] = {}
+    alive = []  # so that no address is used twice
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        rows = batch * config.context
+        copy = tensor.dtype == torch.bfloat16 and frozenset(tensor.shape) in shapes
+        if storage.data_ptr() not in weights and not (copy and rows not in tensor.shape):
             kept[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
         return tensor
 
-    batch = 8
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=half)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t), autocast:
         ids = torch.zeros(batch, config.context, dtype=torch.long)
-        hidden = model.hidden(ids)
-    assert hidden.requires_grad
-    estimate = step_memory(config, OptimConfig(), micro_batch=batch, half=False).activations
-    assert 0.7 < estimate / sum(kept.values()) < 1.4
+        assert model.hidden(ids).requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"family": "gpt2"},
+        {"family": "gpt2", "dropout": 0.1, "qkv_bias": False},
+        {"family": "gpt2", "norm_placement": "post", "d_ff": 512},
+        {"family": "modern"},
+        {"family": "modern", "n_kv_head": 1, "n_layer": 6},
+        {"family": "modern", "dropout": 0.1},
+    ],
+)
+def test_activations_are_what_autograd_keeps(options: dict, half: bool) -> None:
+    config = ModelConfig(**(SHAPE | {"d_model": 192, "context": 160} | options))
+    estimate = step_memory(config, OptimConfig(), micro_batch=2, half=half, on_cpu=True)
+    assert estimate.activations == pytest.approx(kept_by_autograd(config, 2, half=half), rel=0.1)
+
+
+def test_a_3090_holds_the_batch_of_its_recipe_three_times() -> None:
+    recipe = load_recipe("rtx3090-163m")
+    step = step_memory(recipe.model, recipe.optim, micro_batch=6, half=True)
+    assert 4 * 2**30 < step.total < 8 * 2**30
+    fits = largest_micro_batch(
+        recipe.model, recipe.optim, [6, 18, 600], memory_bytes=24 * 2**30, half=True
+    )
+    assert fits == 18
+    tiny = largest_micro_batch(recipe.model, recipe.optim, [1], memory_bytes=2**30, half=True)
+    assert tiny is None
+
+
+@given(st.integers(1, 5000))
+def test_divisors(number: int) -> None:
+    assert divisors(number) == [n for n in range(1, number + 1) if number % n == 0]
 
 
 def test_chinchilla() -> None:
@@ -121,10 +182,19 @@ def test_chinchilla() -> None:
 def test_times() -> None:
     rows = times(1e20)
     assert [r.key for r in rows] == [a.key for a in ACCELERATORS]
-    a100 = next(r for r in rows if r.key == "a100")
-    # 1e20 / (0.4 * 312e12) = 801,282 seconds.
+    a100, t4 = (next(r for r in rows if r.key == key) for key in ("a100", "t4"))
+    # 1e20 / (0.4 * 312e12) = 801,282 seconds, at $1.00 an hour.
     assert ASSUMED_MFU == 0.4
     assert a100.hours == pytest.approx(801_282 / 3600, rel=1e-5)
+    assert a100.cost == pytest.approx(222.58, rel=1e-4)
+    assert (a100.precision, t4.precision) == ("bf16", "fp16")
+    assert t4.hours == pytest.approx(1e20 / (0.4 * 65e12) / 3600)
+
+
+def test_a_precision_that_a_card_lacks_is_not_planned_with() -> None:
+    rows = {r.key: r for r in times(1e20, "tf32", mfu=0.5)}
+    assert rows["v100"].precision == "fp16"
+    assert rows["a100"].hours == pytest.approx(1e20 / (0.5 * 156e12) / 3600)
 
 
 def test_planning_every_recipe_imports_no_torch() -> None:

@@ -123,6 +123,7 @@ def event_rows(steps: int, *, end: str = "finished") -> list[dict[str, Any]]:
             "step": 0,
             "parameters": {"total": 2_624_448, "decayed": 2_621_440},
             "device": "cpu (2 cores)",
+            "peak": {"flops": 1.8e11, "from": "a timed matrix product"},
             "versions": versions,
             "data": data,
             "resolved": {"steps": steps, "micro_batch": 12, "precision": "fp32"},

@@ -93,6 +93,11 @@ def test_a_whole_run_has_every_part_in_order(make_run: RunMaker) -> None:
     assert page.words.count("does not match its sha256") == 1
 
 
+def test_it_says_that_the_peak_was_measured(make_run: RunMaker) -> None:
+    said = opened(make_run()).words
+    assert re.search(r"of the device's peak FLOP/s \(a timed matrix product\)\.", said)
+
+
 def test_the_same_files_give_the_same_page(make_run: RunMaker) -> None:
     run = make_run()
     assert build_report(run) == build_report(run)

@@ -14,6 +14,7 @@ import typer
 
 from fromscratch import __version__
 from fromscratch.cli import (
+    bench_verb,
     data_verb,
     doctor_verb,
     generate_verb,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command("try")(try_verb.run)
 app.command("plan")(plan_verb.run)
+app.command("bench")(bench_verb.run)
 app.command("prepare")(prepare_verb.run)
 app.add_typer(tokenizer_verb.app, name="tokenizer")
 data_verb.app.command("merge")(merge_verb.merge)

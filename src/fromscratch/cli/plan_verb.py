@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fromscratch.cli.budget_lines import print_budget
 from fromscratch.cli.show import out, print_warning, say, size, table
 from fromscratch.report.numerals import duration, short
 
@@ -23,15 +24,25 @@ def run(
     overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. model.n_layer=6."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
     picture: Path = typer.Option(None, help="Draw the mixture's shares over the run as a PNG."),
+    gpu: str = typer.Option(None, help="Plan for this GPU, e.g. rtx3090; `here`: as measured."),
+    gpus: int = typer.Option(1, help="How many of them."),
+    hours: float = typer.Option(None, help="Hours there are: says what would fit."),
+    budget: float = typer.Option(None, help="Dollars there are: says what would fit."),
+    price: float = typer.Option(None, help="Dollars for an hour of one GPU [the table's]."),
+    mfu: float = typer.Option(None, help="Share of the GPU's peak to assume [measured, or 0.4]."),
 ) -> None:
     """Prints parameters, memory, FLOPs, tokens, time and disk of a recipe, and its mixture.
 
-    Example: fromscratch plan modern-124m train.micro_batch=8
+    With --gpu also hours, money, the end, and what to change to fit --hours or --budget.
+
+    Example: fromscratch plan modern-124m --gpu rtx3090 --hours 48
     """
     from fromscratch.runs.planning import make_plan
     from fromscratch.runs.recipe_files import load_recipe
+    from fromscratch.runs.spending import Question
 
-    plan = make_plan(load_recipe(recipe, overrides or []))
+    question = Question(gpu, gpus, hours, budget, price, mfu)
+    plan = make_plan(load_recipe(recipe, overrides or []), question)
     if picture is not None:
         _draw(plan, picture)
     if as_json:
@@ -42,16 +53,17 @@ def run(
 
 def _verdict(plan: Plan, memory_bytes: int) -> str:
     """Whether a step fits into a card's memory, of which the driver keeps some for itself."""
-    memory, usable = plan.memory, 0.92 * memory_bytes
+    from fromscratch.plan.memory import USABLE_SHARE
+
+    memory, usable = plan.memory, USABLE_SHARE * memory_bytes
     if memory.total < usable:
         return "yes"
-    per_micro_batch = memory.activations + memory.logits
-    return "smaller micro_batch" if memory.total - per_micro_batch < usable else "no"
+    fixed = memory.total - memory.activations
+    one = fixed + memory.activations / plan.memory_micro_batch
+    return "smaller micro_batch" if one < usable else "no"
 
 
 def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
-    from fromscratch.plan.compute import ASSUMED_MFU
-
     parameters = plan.parameters
     say(f"{plan.recipe}: {parameters.total:,} parameters")
     say()
@@ -88,29 +100,26 @@ def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
     memory = plan.memory
     say()
     table(
-        [f"memory of a step in {plan.memory_precision} (estimate)", ""],
+        [
+            f"memory of a step in {plan.memory_precision}, micro-batch {plan.memory_micro_batch} "
+            "(estimate)",
+            "",
+        ],
         [
             ["weights", size(memory.weights)],
             ["gradients", size(memory.gradients)],
             ["optimiser", size(memory.optimizer)],
             ["activations", size(memory.activations)],
-            ["logits", size(memory.logits)],
+            ["head and loss", size(memory.logits)],
             ["together", size(memory.total)],
         ],
     )
-    if plan.devices:
+    if plan.budget is not None:
         say()
-        table(
-            ["time on", f"at {ASSUMED_MFU:.0%} of peak", "step fits its memory"],
-            [
-                [
-                    d.name,
-                    duration(d.hours * 3600),
-                    _verdict(plan, d.memory_bytes),
-                ]
-                for d in plan.devices
-            ],
-        )
+        print_budget(plan.budget, recipe, overrides)
+    elif plan.devices:
+        say()
+        _print_devices(plan)
     if plan.mixture is not None:
         say()
         _print_mixture(plan.mixture)
@@ -126,6 +135,30 @@ def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
     if not plan.not_yet and not refusals:
         typed = " ".join(shlex.quote(word) for word in (recipe, *overrides))
         say(f"start with: fromscratch train {typed}")
+
+
+def _print_devices(plan: Plan) -> None:
+    """The run's duration on known cards, and on those where it was measured."""
+    assert plan.total_tokens is not None
+    table(
+        ["time on", f"at {plan.mfu:.0%} of peak", "rented", "step fits its memory"],
+        [
+            [
+                f"{d.name} ({d.precision})",
+                duration(d.hours * 3600),
+                "?" if d.cost is None else f"${d.cost:,.0f}",
+                _verdict(plan, d.memory_bytes),
+            ]
+            for d in plan.devices
+        ],
+    )
+    for entry in plan.measured:
+        seconds = plan.total_tokens / entry.tokens_per_s
+        say(
+            f"measured on {entry.device} ({entry.when}): {duration(seconds)} at "
+            f"{entry.tokens_per_s:,.0f} tokens/s, {entry.precision}, "
+            f"micro-batch {entry.micro_batch}"
+        )
 
 
 def _print_mixture(mixture: MixturePlan) -> None:

@@ -48,6 +48,9 @@ RUN_REPORT = "report.html"
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LOCK = "run.lock"
 
+# --- names beside the run folders -----------------------------------------------------------------
+BENCH_RESULTS = "bench.json"
+
 # --- names inside CHECKPOINT/ ---------------------------------------------------------------------
 CHECKPOINT_CONFIG = "config.json"
 CHECKPOINT_WEIGHTS = "model.safetensors"
@@ -90,6 +93,11 @@ def shard_file(split: str, index: int) -> str:
 def documents_file(split: str, index: int) -> str:
     """The file name of a shard's document offsets: `docs-train-00000.npy`."""
     return f"docs-{split}-{index:05d}.npy"
+
+
+def trial_folder(run: str) -> str:
+    """The folder beside a run in which its dry run works; gone when that is over."""
+    return f".{run}.trial"
 
 
 def spool_file(folder: str) -> str:

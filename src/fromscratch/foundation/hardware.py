@@ -1,78 +1,25 @@
-"""What this machine can do: device, precision, and peak arithmetic rate.
+"""What this machine can do: device, precisions, memory, and peak arithmetic rate.
 
-The table answers without torch, so `plan` can use it; what needs torch imports it inside.
+Peaks come from the data sheets in accelerators.py where the device is there; elsewhere a matrix
+product is timed, and whoever shows the number says which of the two it is (R31). What needs torch
+imports it inside.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fromscratch.foundation.accelerators import PrecisionName, accelerator_of
 from fromscratch.foundation.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """One GPU model as its vendor's data sheet describes it.
-
-    Attributes:
-        name: What people call it.
-        key: How a command line spells it.
-        flops: Dense peak in FLOP/s with 16-bit inputs and 32-bit accumulation.
-        memory_bytes: Memory on the card.
-        precision: The 16-bit format that its peak is for.
-        matches: Lower-case words, in a row, of the name that the driver reports.
-    """
-
-    name: str
-    key: str
-    flops: float
-    memory_bytes: int
-    precision: str
-    matches: tuple[str, ...]
-
-
-_GIB = 1024**3
-
-# Dense tensor-core peaks with fp32 accumulation, from NVIDIA's data sheets and whitepapers: T4
-# (2018), V100 (2017), GA102 whitepaper (RTX 3090), AD102 whitepaper (RTX 4090), L4, A100, H100 and
-# H200 SXM. GeForce cards run half the rate when they accumulate in fp32, which training does.
-ACCELERATORS = (
-    Accelerator("Tesla T4", "t4", 65e12, 15 * _GIB, "fp16", ("t4",)),
-    Accelerator("V100", "v100", 125e12, 16 * _GIB, "fp16", ("v100",)),
-    Accelerator("RTX 3060", "rtx3060", 25.6e12, 12 * _GIB, "bf16", ("rtx 3060",)),
-    Accelerator("RTX 3090", "rtx3090", 71e12, 24 * _GIB, "bf16", ("rtx 3090",)),
-    Accelerator("RTX 4090", "rtx4090", 165.2e12, 24 * _GIB, "bf16", ("rtx 4090",)),
-    Accelerator("RTX 5090", "rtx5090", 209.5e12, 32 * _GIB, "bf16", ("rtx 5090",)),
-    Accelerator("L4", "l4", 121e12, 24 * _GIB, "bf16", ("nvidia l4",)),
-    Accelerator("A10G", "a10g", 70e12, 24 * _GIB, "bf16", ("a10g",)),
-    Accelerator("A100", "a100", 312e12, 40 * _GIB, "bf16", ("a100",)),
-    Accelerator("H100 SXM", "h100", 989e12, 80 * _GIB, "bf16", ("h100",)),
-    Accelerator("H200", "h200", 989e12, 141 * 10**9, "bf16", ("h200",)),
-)
-
-_VARIANTS = {"ti", "d", "super", "laptop", "max", "mobile", "mig"}  # "max" as in Max-Q
-_SLOWER_BOARDS = {"pcie", "nvl"}  # lower clocks, but for the A100, whose data sheet says the same
-
-
-def accelerator_of(reported_name: str) -> Accelerator | None:
-    """The table's row for a device name as the driver reports it, or None.
-
-    Whole words count: an L40S is no L4. Nor is a slower or faster variant of a card that card.
-    """
-    words = re.findall(r"[a-z0-9]+", reported_name.lower())
-    spaced = f" {' '.join(words)} "
-    row = next((a for a in ACCELERATORS if any(f" {m} " in spaced for m in a.matches)), None)
-    if row is None or _VARIANTS & set(words):
-        return None
-    if row.key != "a100" and _SLOWER_BOARDS & set(words):
-        return None
-    return row
 
 
 def resolve_device(requested: str) -> torch.device:
@@ -105,6 +52,109 @@ def resolve_device(requested: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What a person calls the device."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def precisions_of(device: torch.device) -> list[PrecisionName]:
+    """The precisions that the device computes in with hardware of its own, slowest first.
+
+    A CPU has bf16 where it has instructions for it; elsewhere bf16 works, but slower than fp32.
+    """
+    import torch
+
+    if device.type == "cuda":
+        found: list[PrecisionName] = ["fp32"]
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            found.append("tf32")
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            found.append("bf16")
+        return [*found, "fp16"]
+    if device.type == "mps":
+        return ["fp32", "fp16"]
+    flags = _first_line("/proc/cpuinfo", "flags")
+    return ["fp32", "bf16"] if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else ["fp32"]
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a process started now could take on the device.
+
+    On a CPU what the kernel estimates to be available without swapping, or less where the process
+    lives in a container, or under a `ulimit`, with a limit of its own.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    known = [_meminfo("MemAvailable"), _container_room(), _allowed_room()]
+    sizes = [size for size in known if size is not None]
+    if sizes:
+        return min(sizes)
+    with suppress(ValueError, OSError, AttributeError):  # macOS: all of it; Windows: unknown
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2**63 - 1
+
+
+def _meminfo(key: str) -> int | None:
+    value = _first_line("/proc/meminfo", key).split()
+    return int(value[0]) * 1024 if value else None
+
+
+def _container_room() -> int | None:
+    """What is left below the limit of the control group, version 2 or 1; None without a limit.
+
+    Files that were read and not used for a while count as used there, and are given up first.
+    """
+    root = Path("/sys/fs/cgroup")
+    for limit, used, statistics in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    ):
+        with suppress(OSError, ValueError):  # "max" is no number: no limit
+            room = int((root / limit).read_text()) - int((root / used).read_text())
+            rows = dict(line.split() for line in (root / statistics).read_text().splitlines())
+            return max(0, room + int(rows.get("inactive_file", 0)))
+    return None
+
+
+def _allowed_room() -> int | None:
+    """What `ulimit -d` and `ulimit -v` leave this process; None where they set no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    rooms = []
+    for limit, key in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+        soft, _ = resource.getrlimit(limit)
+        used = _first_line("/proc/self/status", key).split()
+        if soft != resource.RLIM_INFINITY and used:
+            rooms.append(max(0, soft - int(used[0]) * 1024))
+    return min(rooms, default=None)
+
+
+def _first_line(path: str, key: str) -> str:
+    """What stands behind `key:` in a file of the kernel's; nothing where there is no such file."""
+    with suppress(OSError), open(path, encoding="utf-8") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
+
+
+# --- arithmetic -----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Peak:
     """A device's arithmetic peak. `measured` says that no data sheet stands behind it."""
@@ -113,37 +163,69 @@ class Peak:
     measured: bool
 
 
-def peak_flops(device: torch.device, dtype: torch.dtype) -> Peak:
-    """Peak FLOP/s of a device: from the table where it is known, else a timed matrix product.
+def peak_flops(device: torch.device, precision: PrecisionName) -> Peak:
+    """Peak FLOP/s of a device: from the table where it is known, else of timed matrix products.
 
     Args:
         device: Where training runs.
-        dtype: The inputs' type in matrix products.
+        precision: Of matrix products.
     """
     import torch
 
-    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+    if device.type == "cuda":
         row = accelerator_of(torch.cuda.get_device_name(device))
-        if row is not None:
-            return Peak(row.flops, measured=False)
-    return Peak(_measure_matmul(device, dtype), measured=True)
+        flops = None if row is None else row.flops(precision)
+        if flops is not None:
+            return Peak(flops, measured=False)
+    if device.type == "cpu" and precision not in precisions_of(device):
+        precision = "fp32"  # emulated in it: there is no other peak
+    return Peak(_measure_products(device, precision), measured=True)
 
 
-def _measure_matmul(device: torch.device, dtype: torch.dtype) -> float:
-    """The best FLOP/s of a few square matrix products, in well under a second."""
+_SECONDS_A_SIZE = 0.1
+_TIMES = 3
+
+
+def _measure_products(device: torch.device, precision: PrecisionName) -> float:
+    """The best FLOP/s over square matrix products of growing size, in about half a second.
+
+    Small ones do not fill a device, and very large ones may run at a lower clock: the best of all
+    is the peak. A size whose product would take longer than a tenth of a second is not tried.
+    """
     import torch
 
-    size = 1024 if device.type == "cpu" else 4096
-    left = torch.ones(size, size, device=device, dtype=dtype)
-    right = torch.ones(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(8):
-        synchronize(device)
-        begin = time.perf_counter()
-        torch.mm(left, right)
-        synchronize(device)
-        best = min(best, time.perf_counter() - begin)
-    return 2.0 * size**3 / best
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    draw = torch.Generator(device).manual_seed(0)  # nobody else's random numbers change
+    best = 0.0
+    with _float32_products("high" if precision == "tf32" else "highest"):
+        for size in (256, 512, 1024, 2048, 4096, 8192):
+            work = 2.0 * size**3
+            if best and work / best > _SECONDS_A_SIZE:
+                break
+            left, right = (
+                torch.randn(size, size, device=device, generator=draw).to(dtype) for _ in range(2)
+            )
+            out = torch.mm(left, right)  # the first one loads the kernel
+            for _ in range(_TIMES):
+                synchronize(device)
+                begin = time.perf_counter()
+                torch.mm(left, right, out=out)
+                synchronize(device)
+                best = max(best, work / (time.perf_counter() - begin))
+    return best
+
+
+@contextmanager
+def _float32_products(precision: str) -> Iterator[None]:
+    """Whether 32-bit products may be rounded inside, for the duration."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def synchronize(device: torch.device) -> None:

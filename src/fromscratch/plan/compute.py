@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fromscratch.foundation.hardware import ACCELERATORS
+from fromscratch.foundation.accelerators import ACCELERATORS, Accelerator, PrecisionName
 
 TOKENS_PER_PARAMETER = 20
 """Hoffmann et al. (2022, "Chinchilla"), tables 3 and A3: about 20 at every compute budget."""
@@ -18,19 +18,56 @@ def chinchilla_tokens(parameters: int) -> int:
     return TOKENS_PER_PARAMETER * parameters
 
 
+def precision_on(card: Accelerator, wanted: str) -> PrecisionName:
+    """What a recipe's `train.precision` becomes on a card; `auto`, and what it lacks, its best."""
+    for precision in ("fp32", "tf32", "bf16", "fp16"):
+        if precision == wanted and card.flops(precision) is not None:
+            return precision
+    return card.best_precision
+
+
+def tokens_per_second(
+    card: Accelerator, precision: PrecisionName, flops_per_token: float, mfu: float
+) -> float:
+    """Trained tokens a second on one card at a share of its peak."""
+    peak = card.flops(precision)
+    assert peak is not None
+    return mfu * peak / flops_per_token
+
+
 @dataclass(frozen=True)
 class DeviceTime:
-    """How long a run takes on one accelerator, at `ASSUMED_MFU` of its peak."""
+    """How long a run takes on one accelerator.
+
+    Attributes:
+        name: What people call it.
+        key: How `--gpu` spells it.
+        memory_bytes: On the card.
+        precision: What `train.precision` becomes there.
+        hours: At the assumed share of its peak.
+        cost: Of that many hours, rented; None where no price is known.
+    """
 
     name: str
     key: str
     memory_bytes: int
+    precision: str
     hours: float
+    cost: float | None
 
 
-def times(total_flops: float) -> list[DeviceTime]:
-    """The run's duration on each accelerator of the table."""
-    return [
-        DeviceTime(a.name, a.key, a.memory_bytes, total_flops / (ASSUMED_MFU * a.flops) / 3600)
-        for a in ACCELERATORS
-    ]
+def times(total_flops: float, wanted: str = "auto", mfu: float = ASSUMED_MFU) -> list[DeviceTime]:
+    """The run's duration on each accelerator of the table.
+
+    Args:
+        total_flops: Of the run.
+        wanted: The recipe's `train.precision`.
+        mfu: Share of the peak that is reached.
+    """
+    rows = []
+    for card in ACCELERATORS:
+        precision = precision_on(card, wanted)
+        hours = total_flops / tokens_per_second(card, precision, 1.0, mfu) / 3600
+        cost = None if card.price is None else hours * card.price
+        rows.append(DeviceTime(card.name, card.key, card.memory_bytes, precision, hours, cost))
+    return rows

@@ -117,7 +117,9 @@ def throughput_chart(record: RunRecord, facts: Facts) -> Chart:
     note = ""
     if facts.tokens_per_s is not None:
         note = f"Median {count(facts.tokens_per_s)} tokens/s"
-        note += f", {percent(facts.mfu)} of the device's peak FLOP/s." if facts.mfu else "."
+        whence = f" ({facts.peak_from})" if facts.peak_from else ""
+        note += f", {percent(facts.mfu)} of the device's peak FLOP/s{whence}" if facts.mfu else ""
+        note += "."
     return Chart(
         key="throughput",
         title="Speed",

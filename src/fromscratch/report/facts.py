@@ -55,6 +55,7 @@ class Facts:
         seconds: Of training, over all sessions.
         tokens_per_s: Median over the logged steps.
         mfu: The same of the model FLOPs utilisation.
+        peak_from: Where the peak that it is a share of comes from.
         validation_set: The set that the headline speaks of.
         last: Its last validation.
         best: Its validation of the lowest loss.
@@ -73,6 +74,7 @@ class Facts:
     seconds: float | None
     tokens_per_s: float | None
     mfu: float | None
+    peak_from: str | None
     validation_set: str | None
     last: Validation | None
     best: Validation | None
@@ -103,6 +105,7 @@ def gather(record: RunRecord) -> Facts:
         seconds=_largest(tables, "seconds"),
         tokens_per_s=_median(training.column("tokens_per_s")),
         mfu=_median(training.column("mfu")),
+        peak_from=_peak_from(record.events),
         validation_set=name,
         last=validations[-1] if validations else None,
         best=min(measured, key=lambda v: v.loss or 0.0, default=None),
@@ -169,6 +172,12 @@ def _parameters(events: tuple[Event, ...]) -> int | None:
     recorded = started_with(events, "parameters")
     total = _number_at(recorded, "total") if isinstance(recorded, Mapping) else _number_at(recorded)
     return int(total) if total is not None else None
+
+
+def _peak_from(events: tuple[Event, ...]) -> str | None:
+    peak = started_with(events, "peak")
+    said = peak.get("from") if isinstance(peak, Mapping) else None
+    return said if isinstance(said, str) else None
 
 
 def _number_at(value: object, *keys: str) -> float | None:

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fromscratch.checkpoint.state import Progress, TrainState
-from fromscratch.data.watching import Watch
+from fromscratch.data.watching import Remark, Watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -28,6 +28,7 @@ from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.adamw8bit import choose_engine
 from fromscratch.optim.build import build_optimizers
+from fromscratch.runs.micro_batch import settle_micro_batch
 from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
@@ -56,7 +57,10 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     check_device(recipe)
     _check_space(recipe, root)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    recipe = recipe.on_data(data.folders)
+    settled = settle_micro_batch(
+        recipe.on_data(data.folders), root, data.parts[0].folder, say=lambda s: report(Remark(s))
+    )
+    recipe = settled.recipe
     lock = FileLock(paths.lock)
     session = build_session(recipe, paths, data, lock)
     root.mkdir(parents=True, exist_ok=True)
@@ -64,7 +68,12 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
-        notes = (*data.warnings, *recipe_notes(recipe, session), *precision_notes(session))
+        notes = (
+            *data.warnings,
+            *settled.notes,
+            *recipe_notes(recipe, session),
+            *precision_notes(session),
+        )
         for name, message in notes:
             append_event(paths, name, 0, message, {})
             session.notes.append((name, message))
@@ -141,21 +150,20 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
     model.activation_checkpointing = recipe.train.activation_checkpointing
     precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
-    # A CPU's peak is that of fp32: without instructions for 16 bits, theirs is no peak.
-    dtype = torch.float32 if device.type == "cpu" else precision.dtype
     with precision.in_force():
-        peak = peak_flops(device, dtype).flops
+        peak = peak_flops(device, precision.name)
     optimizers = build_optimizers(model, recipe.optim)
     config = LoopConfig(
         steps=steps,
         samples_per_step=recipe.samples_per_step,
-        micro_batch=recipe.train.micro_batch,
+        micro_batch=recipe.micro_batch,
         settings=recipe.settings(steps),
         eval_every=recipe.eval.every,
         sample_every=recipe.sample.every,
         checkpoint_every=recipe.checkpoint.every,
         flops_per_token=flops_per_token(recipe.model),
-        peak_flops=peak,
+        peak_flops=peak.flops,
+        peak_measured=peak.measured,
         seed=recipe.train.seed,
         guard=recipe.guard,
         health_every=recipe.train.health_every,

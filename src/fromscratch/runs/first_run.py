@@ -106,7 +106,7 @@ def measure_step(recipe: Recipe) -> float:
     for step in range(_WARMUP_STEPS + _TIMED_STEPS):
         begin = time.perf_counter()
         n_samples = recipe.samples_per_step
-        batches = data.micro_batches(step * n_samples, n_samples, recipe.train.micro_batch)
+        batches = data.micro_batches(step * n_samples, n_samples, recipe.micro_batch)
         train_step(
             model,
             next_token_loss,

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fromscratch.checkpoint.state import Progress
-from fromscratch.data.watching import Watch
+from fromscratch.data.watching import Remark, Watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     CHECKPOINT_MANIFEST,
@@ -31,6 +31,7 @@ from fromscratch.runs.assemble import (
     precision_notes,
     recipe_notes,
 )
+from fromscratch.runs.micro_batch import settle_micro_batch
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
@@ -83,6 +84,10 @@ def _pick_up(
     check_supported(recipe)
     check_device(recipe)
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
+    settled = settle_micro_batch(
+        recipe, paths.root, data.parts[0].folder, say=lambda s: report(Remark(s))
+    )
+    recipe = settled.recipe
     session = build_session(recipe, paths, data, lock)
     now = session.state.progress
 
@@ -107,6 +112,8 @@ def _pick_up(
         session.resumed_from = checkpoint
         _check_same(session.state.progress, now, recipe, before)
     progress = session.state.progress
+    for name, message in settled.notes:
+        note(name, message, progress.step)
     for name in unfinished:
         note("unfinished_removed", f"{name} was being written when the run was killed", now.step)
     if session.config.steps < progress.step:

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fromscratch.model.count import ParameterCounts, count_parameters, flops_per_token
-from fromscratch.plan.compute import DeviceTime, chinchilla_tokens, times
+from fromscratch.plan.budget import Budget
+from fromscratch.plan.compute import ASSUMED_MFU, DeviceTime, chinchilla_tokens, times
 from fromscratch.plan.memory import StepMemory, checkpoint_bytes, step_memory
+from fromscratch.runs.measured import Measured, measured
 from fromscratch.runs.mixture_plan import MixturePlan, plan_mixture, prepared_tokens
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.schedule_plan import SchedulePlan, plan_schedule
+from fromscratch.runs.spending import Question, budget_for
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class Plan:
         checkpoints_disk_bytes: Of all that are kept at once, and the one being written.
         memory: Estimate for the recipe's micro-batch.
         memory_precision: The precision that it is for; `auto` counts as bf16, as on a GPU.
+        memory_micro_batch: The micro-batch that it is for; `auto` counts as 1.
+        mfu: Share of a device's peak that the durations assume.
         devices: Duration on known accelerators.
+        measured: What `bench` has measured of this recipe.
+        budget: Hours and money on the device that was asked for; None where none was.
         mixture: What is taken from each source; None where there is nothing to say of it.
         schedule: Learning rate, weight decay, momentum and clipping along the run.
         not_yet: What of the recipe this release cannot do, each as a sentence.
@@ -49,7 +56,11 @@ class Plan:
     checkpoints_disk_bytes: int
     memory: StepMemory
     memory_precision: str
+    memory_micro_batch: int
+    mfu: float
     devices: list[DeviceTime]
+    measured: list[Measured]
+    budget: Budget | None
     mixture: MixturePlan | None
     schedule: SchedulePlan
     not_yet: list[str]
@@ -61,12 +72,18 @@ class Plan:
         return content
 
 
-def make_plan(recipe: Recipe) -> Plan:
+def make_plan(recipe: Recipe, question: Question | None = None) -> Plan:
     """Computes a recipe's plan from the recipe alone, and from data where it is prepared already.
 
+    Args:
+        recipe: What to plan.
+        question: Which device, and what there is to spend; None for an overview.
+
     Raises:
-        UserError: The prepared data is damaged or unfinished.
+        UserError: The prepared data is damaged or unfinished, or the question has no answer.
     """
+    question = question or Question()
+    mfu = ASSUMED_MFU if question.mfu is None else question.mfu
     counts = count_parameters(recipe.model)
     available = prepared_tokens(recipe)
     only = next(iter(available.values())) if len(available) == 1 else None
@@ -80,6 +97,7 @@ def make_plan(recipe: Recipe) -> Plan:
     precision = {"auto": "bf16"}.get(recipe.train.precision, recipe.train.precision)
     total_flops = None if total_tokens is None else float(flops) * total_tokens
     mixture = plan_mixture(recipe, steps, available)
+    micro_batch = 1 if recipe.train.micro_batch == "auto" else recipe.micro_batch
     return Plan(
         recipe=recipe.name,
         parameters=counts,
@@ -94,13 +112,18 @@ def make_plan(recipe: Recipe) -> Plan:
         memory=step_memory(
             recipe.model,
             recipe.optim,
-            micro_batch=recipe.train.micro_batch,
+            micro_batch=micro_batch,
             half=precision in ("bf16", "fp16"),
+            activation_checkpointing=recipe.train.activation_checkpointing,
         ),
         memory_precision=precision,
-        devices=[] if total_flops is None else times(total_flops),
         mixture=mixture,
         schedule=plan_schedule(recipe, steps, _epochs(mixture)),
+        memory_micro_batch=micro_batch,
+        mfu=mfu,
+        devices=[] if total_flops is None else times(total_flops, recipe.train.precision, mfu),
+        measured=measured(recipe),
+        budget=budget_for(recipe, steps, question) if question.asked else None,
         not_yet=not_yet(recipe),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fromscratch.data.shares import ShareSchedule, Stage
 from fromscratch.foundation.errors import UserError, did_you_mean
@@ -171,13 +171,15 @@ class TrainConfig(_Table):
     into health.jsonl.
     `precision` is what forward and backward compute in, the weights being fp32 always; `auto` is
     the best that the device has. `activation_checkpointing` trades time for memory.
+    With `micro_batch = "auto"` the best that fits is found before the first step, and stands as a
+    number in the run's recipe from then on.
     """
 
     steps: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0.0)
     tokens_per_step: int = Field(ge=1)
-    micro_batch: int = Field(default=8, ge=1)
+    micro_batch: int | Literal["auto"] = 8
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     loss_scale: LossScaleConfig = LossScaleConfig()
@@ -186,6 +188,15 @@ class TrainConfig(_Table):
     activation_checkpointing: bool = False
     health_every: int = Field(default=50, ge=0)
     phase: list[PhaseConfig] = []
+
+    @field_validator("micro_batch", mode="before")
+    @classmethod
+    def _check_micro_batch(cls, value: object) -> object:
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise UserError(
+            f'train.micro_batch = {value!r} is neither a whole number from 1 on nor "auto".'
+        )
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -266,14 +277,8 @@ class Recipe(_Table):
                 f"{context:,}.",
                 fix=f"Nearest: {lower:,} or {lower + context:,}.",
             )
-        samples = tokens // context
-        if samples % self.train.micro_batch:
-            valid = [n for n in range(1, min(samples, 10_000) + 1) if samples % n == 0]
-            raise UserError(
-                f"train.micro_batch = {self.train.micro_batch} does not divide the "
-                f"{samples:,} windows of a step (train.tokens_per_step / model.context).",
-                fix=f"Valid: {', '.join(map(str, valid[:24]))}.",
-            )
+        if self.train.micro_batch != "auto":
+            self._check_divides(self.train.micro_batch)
         if self.schedule.min_lr > self.optim.lr:
             raise UserError(
                 f"schedule.min_lr = {self.schedule.min_lr:g} is above optim.lr = "
@@ -287,6 +292,32 @@ class Recipe(_Table):
                 fix="Write weight_decay, or optim.name=muon.",
             )
         return self
+
+    def _check_divides(self, micro_batch: int) -> None:
+        samples = self.samples_per_step
+        if micro_batch < 1 or samples % micro_batch:
+            valid = [n for n in range(1, min(samples, 10_000) + 1) if samples % n == 0]
+            raise UserError(
+                f"train.micro_batch = {micro_batch} does not divide the "
+                f"{samples:,} windows of a step (train.tokens_per_step / model.context).",
+                fix=f"Valid: {', '.join(map(str, valid[:24]))}.",
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows at a time, of a recipe in which that is settled."""
+        assert self.train.micro_batch != "auto", "settled before anything is built"
+        return self.train.micro_batch
+
+    def with_micro_batch(self, micro_batch: int) -> Recipe:
+        """The same recipe with so many windows at a time.
+
+        Raises:
+            UserError: They do not divide a step.
+        """
+        self._check_divides(micro_batch)
+        train = self.train.model_copy(update={"micro_batch": micro_batch})
+        return self.model_copy(update={"train": train})
 
     @property
     def samples_per_step(self) -> int:

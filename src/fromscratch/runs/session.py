@@ -19,6 +19,7 @@ from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.files import (
     RunPaths,
 )
+from fromscratch.foundation.hardware import device_name
 from fromscratch.generate.engine import continue_text
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.model.count import count_parameters
@@ -143,9 +144,13 @@ class Session:
                 "total": sum(p.numel() for p in model.parameters()),
                 "non_embedding": counts.non_embedding,
             },
-            "device": _device_name(model.device),
+            "device": device_name(model.device),
             "precision": self.precision.name,
             "threads": torch.get_num_threads(),
+            "peak": {
+                "flops": self.config.peak_flops,
+                "from": "a timed matrix product" if self.config.peak_measured else "data sheet",
+            },
             "versions": versions(),
             "data": self.data.describe(),
             "steps": self.config.steps,
@@ -160,7 +165,7 @@ class _Duties:
         self.model: GPT = session.state.model
         self.tokenizer: Tokenizer = session.data.tokenizer
         self.sets: list[ValidationSet] = session.data.validation
-        self.batch_size = session.recipe.train.micro_batch
+        self.batch_size = session.recipe.micro_batch
         self.config: SampleConfig = session.recipe.sample
 
     def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
@@ -215,9 +220,3 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -48,6 +48,7 @@ class LoopConfig:
         checkpoint_every: Steps between checkpoints.
         flops_per_token: For MFU.
         peak_flops: The device's, likewise.
+        peak_measured: Whether that was timed, or stands in a data sheet.
         seed: The run's.
         guard: Which updates are refused, and what then.
         health_every: Steps between looks at every layer; 0 for none.
@@ -62,6 +63,7 @@ class LoopConfig:
     checkpoint_every: int
     flops_per_token: int
     peak_flops: float
+    peak_measured: bool
     seed: int
     guard: GuardConfig = field(default_factory=GuardConfig)
     health_every: int = 0

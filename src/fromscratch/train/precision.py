@@ -24,9 +24,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
+from fromscratch.foundation.accelerators import PrecisionName
 from fromscratch.foundation.errors import UserError
 from fromscratch.train.loss_scale import LossScaleConfig, LossScaler
 
@@ -44,7 +46,7 @@ class Precision:
         loss_scale: How fp16's scaler begins and grows.
     """
 
-    name: str
+    name: PrecisionName
     device: torch.device
     loss_scale: LossScaleConfig = field(default_factory=LossScaleConfig)
 
@@ -107,27 +109,28 @@ class Precision:
 
 
 def choose_precision(
-    wanted: str, device: torch.device, loss_scale: LossScaleConfig | None = None
+    wanted: PrecisionName | Literal["auto"],
+    device: torch.device,
+    loss_scale: LossScaleConfig | None = None,
 ) -> Precision:
     """The precision that a recipe asks for; with `auto`, the best that the device has.
 
     Raises:
         UserError: The device cannot compute in it at all.
     """
+    name: PrecisionName
     if wanted == "auto":
-        wanted = "fp32"
+        name = "fp32"
         if device.type == "cuda":
-            wanted = "bf16" if _has_bf16(device) else "fp16"
-    if (
-        wanted == "bf16"
-        and device.type == "mps"
-        and not torch.backends.mps.is_macos_or_newer(14, 0)
-    ):
+            name = "bf16" if _has_bf16(device) else "fp16"
+    else:
+        name = wanted
+    if name == "bf16" and device.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
         raise UserError(
             'train.precision = "bf16" needs macOS 14 or later on an Apple GPU.',
             fix="Use train.precision=fp32 or fp16.",
         )
-    return Precision(wanted, device, loss_scale or LossScaleConfig())
+    return Precision(name, device, loss_scale or LossScaleConfig())
 
 
 def _has_tf32(device: torch.device) -> bool:
