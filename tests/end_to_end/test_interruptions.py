@@ -141,7 +141,8 @@ def test_a_second_ctrl_c_ends_at_once(place, run, reference):
     )  # fmt: skip
     assert process.returncode == 130
     assert "still here" not in process.stdout
-    assert checkpoint(run).name == "step-00000005", "no checkpoint was made on the way out"
+    # No checkpoint is made on the way out; that of step 5 may still have been on its own.
+    assert checkpoint(run).name in ("step-00000004", "step-00000005")
     finished(run)
     assert_same_end(run, reference)
 

@@ -4,9 +4,10 @@ In: a `TrainState`, the data, an objective, and three things to do on schedule (
 save). Out: the state after the last step, with everything logged and committed.
 
 Always true: what is done at a step is done in this order: update, its row, validation, samples,
-checkpoint. Rows are forced to disk before the checkpoint is committed, so a committed checkpoint
-has all rows up to its step. What remains to be done at the step of a checkpoint that was taken in a
-hurry is written in it (`duties_done`) and is done on resume.
+checkpoint (saver.py: a copy of the state, written while the next steps are made). Rows are forced
+to disk before the checkpoint is committed, so a committed checkpoint has all rows up to its step.
+What remains to be done at the step of a checkpoint that was taken in a hurry is written in it
+(`duties_done`) and is done on resume. However a session ends, nothing is being written any more.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import torch
 from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData
-from fromscratch.foundation.errors import Interrupted, UserError
+from fromscratch.foundation.errors import Interrupted
 from fromscratch.foundation.schedules import Schedule
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
 from fromscratch.train.guard import StopSignal, UpdateGuard
 from fromscratch.train.objectives import Objective
+from fromscratch.train.saver import SavePlan, Saver
 from fromscratch.train.step import StepOutcome, train_step
 
 
@@ -45,7 +47,7 @@ class LoopConfig:
         clip: Largest global gradient norm; 0 for none.
         eval_every: Steps between validations; 0 for the first and last step only.
         sample_every: Steps between samples; 0 for none.
-        checkpoint_every: Steps between checkpoints.
+        saves: When checkpoints are made.
         flops_per_token: For MFU.
         peak_flops: The device's, likewise.
         seed: The run's.
@@ -59,7 +61,7 @@ class LoopConfig:
     clip: float
     eval_every: int
     sample_every: int
-    checkpoint_every: int
+    saves: SavePlan
     flops_per_token: int
     peak_flops: float
     seed: int
@@ -138,10 +140,7 @@ class Trainer:
         self.guard = UpdateGuard(in_a_row=state.progress.refused_in_a_row)
         self._session_start = time.perf_counter()
         self._seconds_before = state.progress.seconds
-        self._saved_step: int | None = None
-        # Resumed from a checkpoint that was taken before the duties of its step were done: once
-        # they are, what it says of them is out of date.
-        self._unfinished_step = None if state.progress.duties_done else state.progress.step
+        self.saver = Saver(state, store, tracker, config.saves)
 
     def run(self) -> bool:
         """Trains.
@@ -153,6 +152,12 @@ class Trainer:
         Raises:
             UserError: The run cannot go on: not learning, or its state could not be saved.
         """
+        try:
+            return self._run()
+        finally:
+            self.saver.close()
+
+    def _run(self) -> bool:
         progress = self.state.progress
         self.state.model.train()
         self.store.point_again(progress.step, progress.best_step)
@@ -160,16 +165,16 @@ class Trainer:
             self._do_duties()
         if progress.step == 0 and not self.stop():
             # A checkpoint before the first update proves that there will be checkpoints at all.
-            self._save(must=True)
+            self.saver.save(must=True)
         while progress.step < self.config.steps and not self.stop():
             if not self._advance():
                 break
             if not self._do_duties():
                 break
-            if self._due(self.config.checkpoint_every):
-                self._save()
-        if self._saved_step != progress.step:
-            self._save(must=True)
+            self.saver.collect()
+            if self.saver.due():
+                self.saver.save()
+        self.saver.save(must=True)
         finished = progress.step >= self.config.steps and progress.duties_done
         if finished:
             self._event("finished", f"all {self.config.steps:,} steps done")
@@ -271,7 +276,7 @@ class Trainer:
             progress.best_val_loss = evaluations[0].loss
             progress.best_step = progress.step
             if self.store.keep_best and progress.step > 0:
-                self._save(best=True)
+                self.saver.save(best=True)
         return True
 
     def _is_best(self, loss: float) -> bool:
@@ -293,35 +298,6 @@ class Trainer:
                 eval_seconds=eval_seconds,
             )
         )
-
-    def _save(self, *, best: bool = False, must: bool = False) -> None:
-        """Commits a checkpoint of the state as it stands.
-
-        A full disk does not end a run: the checkpoints before are whole, and the next save may find
-        room. Only the first save of a run and the last of a session must succeed.
-        """
-        progress = self.state.progress
-        if self._saved_step == progress.step and not best:
-            return
-        replace = progress.duties_done and self._unfinished_step == progress.step
-        try:
-            self.tracker.flush()
-            folder = self.store.save(progress.step, self.state.write, best=best, replace=replace)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            self._event("checkpoint_failed", f"not saved at step {progress.step:,}: {reason}")
-            if must:
-                steps = self.store.steps()
-                newest = f"The newest checkpoint is that of step {steps[-1]:,}." if steps else ""
-                raise UserError(
-                    f"The state at step {progress.step:,} could not be saved ({reason}). {newest}",
-                    fix="Make room and resume: the steps since then are trained again.",
-                ) from error
-            return
-        if replace:
-            self._unfinished_step = None
-        self._saved_step = progress.step
-        self._event("checkpoint", folder.name, best=best)
 
     def _event(
         self, name: str, message: str, *, step: int | None = None, **details: object
