@@ -85,8 +85,10 @@ tokens = 128
 [checkpoint]
 every = 3
 keep_last = 1
+background = false
 """,
     # Post-norm, sinusoidal positions, an untied head; the stream's end falls inside a window.
+    # Checkpoints that are kept for ever, and temporary ones several times a second.
     "postnorm": """
 [model]
 family = "gpt2"
@@ -117,6 +119,8 @@ every = 25
 every = 4
 keep_last = 3
 keep_best = false
+keep_every = 30
+every_minutes = 0.003
 """,
 }
 

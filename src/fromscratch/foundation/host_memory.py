@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_UNLIMITED = 2**60
+_UNLIMITED = 2**44
 
 
 def spare_memory(root: Path = Path("/")) -> int | None:
@@ -44,23 +44,29 @@ def _kilobytes(path: Path, key: str) -> int:
 
 def _left_in_groups(root: Path) -> Iterator[int]:
     """What each limited group that this process is in has left; its file cache counts as free."""
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers not in ("", "memory"):
-                continue
-            top = root / "sys/fs/cgroup" / controllers
-            new = not controllers  # version 2: one tree for all controllers
-            limit = "memory.max" if new else "memory.limit_in_bytes"
-            usage = "memory.current" if new else "memory.usage_in_bytes"
-            cache = "inactive_file" if new else "total_inactive_file"
-            # In a container the path may be the host's; what is mounted at the top is then ours.
-            for group in {top, *_and_parents(top, path)}:
-                with suppress(OSError, ValueError):  # "max", or no such file at this level
-                    most = int((group / limit).read_text())
-                    if most < _UNLIMITED:
-                        used = int((group / usage).read_text())
-                        yield most - used + _statistic(group / "memory.stat", cache)
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        tree = root / "sys/fs/cgroup"
+        if number == "0":  # version 2: one tree for all controllers
+            yield from _left(tree, path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            yield from _left(tree / "memory", path, *names)
+
+
+def _left(top: Path, path: str, limit: str, usage: str, cache: str) -> Iterator[int]:
+    """Of a group and all those above it; in a container the path may be the host's, not ours."""
+    for group in {top, *_and_parents(top, path)}:
+        with suppress(OSError, ValueError):  # "max", or no such file at this level
+            most = int((group / limit).read_text())
+            if most < _UNLIMITED:
+                used = int((group / usage).read_text())
+                yield most - used + _statistic(group / "memory.stat", cache)
 
 
 def _and_parents(top: Path, path: str) -> Iterator[Path]:

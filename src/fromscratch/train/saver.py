@@ -97,11 +97,20 @@ class Saver:
         self._seconds = 0.0
         """From the beginning of the last save to its commit."""
         self._last_save = time.monotonic()
-        self._saved_step: int | None = None
-        """The step whose checkpoint is committed, or on its way."""
-        # Resumed from a checkpoint that was taken before the duties of its step were done: once
-        # they are, what it says of them is out of date.
-        progress = state.progress
+        self.start_from_here()
+
+    def start_from_here(self, *, saved: bool = False) -> None:
+        """Takes note that the state was read from a checkpoint, or is new; none is under way.
+
+        Args:
+            saved: Whether the state as it stands is committed.
+        """
+        assert self._under_way is None, "a checkpoint of another state is under way"
+        progress = self.state.progress
+        # The step whose checkpoint is committed, or on its way.
+        self._saved_step = progress.step if saved else None
+        # Read from a checkpoint that was taken before the duties of its step were done: once they
+        # are, what it says of them is out of date.
         self._unfinished_step = None if progress.duties_done else progress.step
 
     def due(self) -> bool:
