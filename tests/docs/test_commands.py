@@ -22,6 +22,7 @@ from typed_commands import PAGES, ROOT, blocks, commands
 from typer.core import TyperGroup
 
 from fromscratch.cli.main import app
+from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 
 # A newcomer has ten minutes; a test has seconds. Only lengths and vocabularies are changed, never
@@ -29,6 +30,7 @@ from fromscratch.runs.recipe_files import load_recipe
 SHORTER = {
     "--minutes 10": "--minutes 0.02",
     "train.steps=2000": "train.steps=12",
+    "train.steps=3000": "train.steps=16",
     "--tokenizer gpt2": "--tokenizer bytes",
 }
 
@@ -143,9 +145,23 @@ def test_the_commands_about_tokenizers_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/tokenizers.md", newcomer) >= 6
 
 
+@pytest.mark.slow
+def test_the_commands_about_checkpoints_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/checkpoints.md", newcomer) == 3
+    assert (newcomer / "runs/notes/checkpoints/latest").resolve().name == "step-00000016"
+
+
+def test_the_table_of_checkpoint_keys_is_the_recipe_s():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/checkpoints.md").read_text("utf-8"), re.MULTILINE
+    )
+    defaults = CheckpointConfig().model_dump()
+    assert {name: json.loads(value) for name, value in rows} == defaults
+
+
 def test_every_other_page_runs_nothing():
     for page in PAGES:
-        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md"):
+        if page not in ("README.md", "docs/data.md", "docs/tokenizers.md", "docs/checkpoints.md"):
             assert not [c for c, _ in commands(page) if "fromscratch " in c], page
 
 
