@@ -74,8 +74,8 @@ MISTAKES = {
         ["checkpoint.every_minutes"],
     ),
     "another name for keeping checkpoints": (
-        ["train", "tiny.toml", "checkpoint.keep_each=100", "--run", "new"],
-        ["checkpoint.keep_each", "keep_every"],
+        ["train", "tiny.toml", "checkpoint.keep_evry=100", "--run", "new"],
+        ["checkpoint.keep_evry", "checkpoint.keep_every"],
     ),
     "no data": (["train", "no-data.toml", "--run", "new"], ["what to train on", "data.path="]),
     "data that does not exist": (
