@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fromscratch.checkpoint.background import Background
 from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import read_json, write_atomically
@@ -259,8 +260,12 @@ def killed_at(number: int, action: Callable[[], None]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_kill_between_any_two_lines_loses_no_committed_checkpoint(tmp_path, monkeypatch):
-    """Five saves (old ones go, the best is replaced in place), killed at each touch in turn."""
+@pytest.mark.parametrize("beside", [False, True], ids=["waiting", "beside training"])
+def test_a_kill_between_any_two_lines_loses_no_committed_checkpoint(tmp_path, monkeypatch, beside):
+    """Five saves (old ones go, the best is replaced in place), killed at each touch in turn.
+
+    Beside training, a thread saves while another appends a row to a file.
+    """
     plan = [
         (1, "one", True, False),
         (2, "two", False, False),
@@ -279,10 +284,20 @@ def test_a_kill_between_any_two_lines_loses_no_committed_checkpoint(tmp_path, mo
         log.write_text("")
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
 
-        def save_all(root: Path = root, descriptor: int = descriptor) -> None:
-            store = CheckpointStore(root, keep_last=2)
+        def save_all(root: Path = root, log: Path = log, descriptor: int = descriptor) -> None:
+            store, background = CheckpointStore(root, keep_last=2), Background("test")
             for step, text, best, replace in plan:
-                store.save(step, content(text), best=best, replace=replace)
+
+                def save(step=step, text=text, best=best, replace=replace) -> None:
+                    store.save(step, content(text), best=best, replace=replace)
+
+                if beside:
+                    background.start(save)
+                    with open(log.with_suffix(".rows"), "a") as rows:
+                        rows.write(f"{step}\n")
+                    assert background.collect() is None
+                else:
+                    save()
                 os.write(descriptor, f"{step} {text}\n".encode())
 
         killed = killed_at(number, save_all)

@@ -154,6 +154,18 @@ MISTAKES = {
         ["train", "tiny.toml", "checkpoint.keep_last=1000000000", "--run", "new"],
         ["checkpoints of this run take up to", "GB free", "checkpoint.keep_last"],
     ),
+    "no space for the checkpoints that are kept for ever": (
+        ["train", "tiny.toml", "train.steps=1000000000", "checkpoint.keep_every=1", "--run", "new"],
+        ["checkpoints of this run take up to", "GB free", "a larger checkpoint.keep_every"],
+    ),
+    "a temporary checkpoint at no known time": (
+        ["train", "tiny.toml", "checkpoint.every_minutes=nan", "--run", "new"],
+        ["checkpoint.every_minutes"],
+    ),
+    "another name for keeping checkpoints": (
+        ["train", "tiny.toml", "checkpoint.keep_evry=100", "--run", "new"],
+        ["checkpoint.keep_evry", "checkpoint.keep_every"],
+    ),
     "no data": (["train", "no-data.toml", "--run", "new"], ["what to train on", "data.path="]),
     "data that does not exist": (
         ["train", "tiny.toml", "data.path=txt", "--run", "new"],

@@ -23,6 +23,7 @@ from typed_commands import PAGES, ROOT, blocks, commands
 from typer.core import TyperGroup
 
 from fromscratch.cli.main import app
+from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.train.guard_config import GuardConfig
 
@@ -31,13 +32,17 @@ from fromscratch.train.guard_config import GuardConfig
 SHORTER = {
     "--minutes 10": "--minutes 0.02",
     "train.steps=2000": "train.steps=12",
+    "train.steps=3000": "train.steps=16",
     "--tokenizer gpt2": "--tokenizer bytes",
 }
 
 
 RUN_PAGES = {
     "README.md",
-    *(f"docs/{page}.md" for page in ("data", "guards", "planning", "tokenizers", "training")),
+    *(
+        f"docs/{page}.md"
+        for page in ("checkpoints", "data", "guards", "planning", "tokenizers", "training")
+    ),
 }
 """Those whose commands are run by a test below."""
 
@@ -180,6 +185,20 @@ def test_the_commands_about_planning_work_one_after_the_other(newcomer: Path):
     recipe = (newcomer / "runs/auto/recipe.toml").read_text()
     assert re.search(r"^micro_batch = \d+$", recipe, re.MULTILINE)
     assert (newcomer / "runs/bench.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_about_checkpoints_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/checkpoints.md", newcomer) == 3
+    assert (newcomer / "runs/notes/checkpoints/latest").resolve().name == "step-00000016"
+
+
+def test_the_table_of_checkpoint_keys_is_the_recipe_s():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/checkpoints.md").read_text("utf-8"), re.MULTILINE
+    )
+    defaults = CheckpointConfig().model_dump()
+    assert {name: json.loads(value) for name, value in rows} == defaults
 
 
 def test_every_other_page_runs_nothing():

@@ -92,6 +92,7 @@ tokens = 128
 [checkpoint]
 every = 3
 keep_last = 1
+background = false
 """,
     # fp16 whose loss scale overflows and grows all the time, AdamW in 8 bits, each block computed
     # again for the backward pass.
@@ -127,6 +128,7 @@ every = 4
 keep_last = 2
 """,
     # Post-norm, sinusoidal positions, an untied head; the stream's end falls inside a window.
+    # Checkpoints that are kept for ever, and temporary ones several times a second.
     "postnorm": """
 [model]
 family = "gpt2"
@@ -157,6 +159,8 @@ every = 25
 every = 4
 keep_last = 3
 keep_best = false
+keep_every = 30
+every_minutes = 0.003
 """,
 }
 

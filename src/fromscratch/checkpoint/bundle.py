@@ -7,15 +7,15 @@ dense Qwen3 model; it is written as a folder that transformers opens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fromscratch.checkpoint.store import CheckpointStore, verify
+from fromscratch.checkpoint.tensor_file import TensorFile, write_tensors
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     BEST,
@@ -28,11 +28,11 @@ from fromscratch.foundation.files import (
     RUN_RECIPE,
     RunPaths,
     dump_json,
-    fsync_file,
     read_json,
     sha256_of_file,
     write_atomically,
 )
+from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.model.huggingface.mapping import (
     cut_padding,
@@ -78,15 +78,26 @@ def save_model(folder: Path, model: GPT, tokenizer: Tokenizer) -> dict[str, Tens
     Returns:
         The rows of the vocabulary's padding, which are not in the folder's weights.
     """
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    kept, padding = cut_padding(model.config, state)
-    config, tensors = to_huggingface(model.config, kept, eot_id=tokenizer.eot_id)
-    save_tensors(folder / CHECKPOINT_WEIGHTS, tensors)
-    write_atomically(folder / CHECKPOINT_CONFIG, dump_json(config, indent=2) + "\n")
+    padding, _ = write_model(folder, model.config, model.state_dict(), tokenizer)
+    return padding
+
+
+def write_model(
+    folder: Path, config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer
+) -> tuple[dict[str, Tensor], str]:
+    """Writes a model's state dict as a Hugging Face folder.
+
+    Returns:
+        The padding rows, as of `save_model`, and the sha256 of the weights' file.
+    """
+    kept, padding = cut_padding(config, weights)
+    content, tensors = to_huggingface(config, kept, eot_id=tokenizer.eot_id)
+    sha256 = write_tensors(folder / CHECKPOINT_WEIGHTS, tensors)
+    write_atomically(folder / CHECKPOINT_CONFIG, dump_json(content, indent=2) + "\n")
     generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id}
     write_atomically(folder / CHECKPOINT_GENERATION, dump_json(generation, indent=2) + "\n")
-    tokenizer.save(folder, context=model.config.context)
-    return padding
+    tokenizer.save(folder, context=config.context)
+    return padding, sha256
 
 
 def load_model(folder: Path, padding: dict[str, Tensor] | None = None) -> GPT:
@@ -99,21 +110,33 @@ def load_model(folder: Path, padding: dict[str, Tensor] | None = None) -> GPT:
     Raises:
         UserError: Not a model folder, or not one that this package can run.
     """
-    if not (folder / CHECKPOINT_CONFIG).is_file() or not (folder / CHECKPOINT_WEIGHTS).is_file():
-        raise UserError(
-            f"{folder} is not a checkpoint: it lacks {CHECKPOINT_CONFIG} or {CHECKPOINT_WEIGHTS}.",
-            fix="Name a run, a folder in its checkpoints/, or a Hugging Face model folder.",
-        )
-    tensors = load_tensors(folder / CHECKPOINT_WEIGHTS)
-    config, state = from_huggingface(read_json(folder / CHECKPOINT_CONFIG), tensors)
+    config, state = read_model(folder)
     with torch.device("meta"):
         model = GPT(config)
-    whole = join_padding(config, state, padding)
+    whole = {name: t.contiguous() for name, t in join_padding(config, state, padding).items()}
     model.load_state_dict(whole, strict=True, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.build_tables(torch.device("cpu"))
     return model
+
+
+def read_model(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The configuration and state dict in a folder; tensors are views of the file where they can.
+
+    Returns:
+        Padding rows are absent (see `join_padding`).
+
+    Raises:
+        UserError: Not a model folder, or not one that this package can run.
+    """
+    if not (folder / CHECKPOINT_CONFIG).is_file() or not (folder / CHECKPOINT_WEIGHTS).is_file():
+        raise UserError(
+            f"{folder} is not a checkpoint: it lacks {CHECKPOINT_CONFIG} or {CHECKPOINT_WEIGHTS}.",
+            fix="Name a run, a folder in its checkpoints/, or a Hugging Face model folder.",
+        )
+    tensors = TensorFile(folder / CHECKPOINT_WEIGHTS)
+    return from_huggingface(read_json(folder / CHECKPOINT_CONFIG), tensors)
 
 
 def load_bundle(path: str | Path) -> ModelBundle:
@@ -177,25 +200,3 @@ def model_folder(path: Path) -> Path:
     if chosen is None:
         raise UserError(f"The run {path} has no checkpoint yet.", fix=f"fromscratch resume {path}")
     return chosen
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes a safetensors file and forces it to the disk."""
-    independent = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    try:
-        save_file(independent, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # the library wraps the system's error in its own
-        raise OSError(f"{path}: {error}") from error
-    fsync_file(path)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
-
-    Raises:
-        UserError: It is damaged.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None

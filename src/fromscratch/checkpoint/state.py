@@ -6,21 +6,28 @@ purpose and the step (foundation/seeds.py), and both are here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fromscratch.checkpoint.bundle import load_model, load_tensors, save_model, save_tensors
+from torch import Tensor
+
+from fromscratch.checkpoint.bundle import read_model, write_model
+from fromscratch.checkpoint.tensor_file import TensorFile, write_tensors
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     CHECKPOINT_OPTIMIZER,
     CHECKPOINT_RECIPE,
     CHECKPOINT_STATE,
+    CHECKPOINT_WEIGHTS,
     dump_json,
     read_json,
     write_atomically,
 )
+from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
+from fromscratch.model.huggingface.mapping import join_padding
 from fromscratch.optim.build import Optimizers
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
@@ -72,6 +79,43 @@ class Progress:
     threads: int = 0
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A state at one step, as named tensors and plain values: what a checkpoint is written from.
+
+    Attributes:
+        config: The model's.
+        weights: The model's state dict.
+        optimizer: The optimisers' state.
+        tokenizer: Never changes.
+        recipe_toml: The resolved recipe.
+        progress: Where the run stands.
+    """
+
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    tokenizer: Tokenizer
+    recipe_toml: str
+    progress: Progress
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Writes all of it into an empty checkpoint folder.
+
+        Returns:
+            sha256 of the files that were hashed and forced to the disk as they were written.
+
+        Raises:
+            OSError: The disk is full or failing.
+        """
+        padding, weights_sha256 = write_model(folder, self.config, self.weights, self.tokenizer)
+        tensors = {_PADDING + name: rows for name, rows in padding.items()} | dict(self.optimizer)
+        optimizer_sha256 = write_tensors(folder / CHECKPOINT_OPTIMIZER, tensors)
+        write_atomically(folder / CHECKPOINT_RECIPE, self.recipe_toml)
+        write_atomically(folder / CHECKPOINT_STATE, dump_json(asdict(self.progress), indent=1))
+        return {CHECKPOINT_WEIGHTS: weights_sha256, CHECKPOINT_OPTIMIZER: optimizer_sha256}
+
+
 @dataclass
 class TrainState:
     """A run's model, optimisers, tokenizer, recipe and progress."""
@@ -82,17 +126,26 @@ class TrainState:
     recipe_toml: str
     progress: Progress
 
-    def write(self, folder: Path) -> None:
-        """Writes all of it into an empty checkpoint folder."""
-        padding = save_model(folder, self.model, self.tokenizer)
-        tensors = self.optimizers.state()
-        tensors |= {_PADDING + name: rows for name, rows in padding.items()}
-        save_tensors(folder / CHECKPOINT_OPTIMIZER, tensors)
-        write_atomically(folder / CHECKPOINT_RECIPE, self.recipe_toml)
-        write_atomically(folder / CHECKPOINT_STATE, dump_json(asdict(self.progress), indent=1))
+    def now(self) -> Snapshot:
+        """The state as it stands; its tensors and progress are the live ones, not copies."""
+        return Snapshot(
+            config=self.model.config,
+            weights={name: t.detach() for name, t in self.model.state_dict().items()},
+            optimizer=self.optimizers.state(),
+            tokenizer=self.tokenizer,
+            recipe_toml=self.recipe_toml,
+            progress=self.progress,
+        )
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Writes all of it into an empty checkpoint folder, as `Snapshot.write` says."""
+        return self.now().write(folder)
 
     def read(self, folder: Path) -> None:
         """Restores weights, optimiser state and progress in place, bit for bit.
+
+        Files are read tensor by tensor, and the weights' are let go before the optimiser's are
+        opened: a resume takes no more memory than the run (R39).
 
         Raises:
             UserError: The checkpoint belongs to another model, or has no training state.
@@ -102,19 +155,40 @@ class TrainState:
                 f"{folder} holds a model but no training state.",
                 fix="Resume a run that fromscratch trained.",
             )
-        tensors = load_tensors(folder / CHECKPOINT_OPTIMIZER)
+        self._read_weights(folder)
+        self.optimizers.load_state(_Without(TensorFile(folder / CHECKPOINT_OPTIMIZER), _PADDING))
+        content: dict[str, Any] = read_json(folder / CHECKPOINT_STATE)
+        self.progress = Progress(**content)
+
+    def _read_weights(self, folder: Path) -> None:
+        """Copies the weights, with the padding's rows, into the model's own parameters."""
+        beside = TensorFile(folder / CHECKPOINT_OPTIMIZER)
         padding = {
-            name.removeprefix(_PADDING): tensors.pop(name)
-            for name in list(tensors)
+            name.removeprefix(_PADDING): beside[name]
+            for name in beside
             if name.startswith(_PADDING)
         }
-        saved = load_model(folder, padding)
-        if saved.config != self.model.config:
+        config, state = read_model(folder)
+        if config != self.model.config:
             raise UserError(
                 f"The checkpoint {folder} holds a model of another shape than the recipe's.",
                 fix="Resume with the recipe that the run was started with.",
             )
-        self.model.load_state_dict(saved.state_dict(), strict=True)
-        self.optimizers.load_state(tensors)
-        content: dict[str, Any] = read_json(folder / CHECKPOINT_STATE)
-        self.progress = Progress(**content)
+        self.model.load_state_dict(join_padding(config, state, padding), strict=True)
+
+
+class _Without(Mapping[str, Tensor]):
+    """A mapping without the names that begin with a prefix; tensors are still read one by one."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        self._tensors = tensors
+        self._names = [name for name in tensors if not name.startswith(prefix)]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -3,18 +3,19 @@
 A checkpoint is written into `step-N.tmp/`; every file is forced to the disk; `MANIFEST.json` with
 the sha256 of each comes last; then the folder is renamed to `step-N/`. A folder without a manifest,
 or whose files do not match it, is not a checkpoint. Old checkpoints are removed only after a new
-one is in place (R35). A complete `step-N.tmp/` that a kill kept from its name gets it on resume, so
-that also the one moment in which a checkpoint that is written again has none loses nothing. Steps
-are compared as numbers (R33).
+one is in place (R35); which of them may be is written in their manifests. A complete `step-N.tmp/`
+that a kill kept from its name gets it on resume, so that also the one moment in which a checkpoint
+that is written again has none loses nothing. Steps are compared as numbers (R33).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
@@ -34,15 +35,19 @@ from fromscratch.foundation.files import (
 FORMAT_VERSION = 1
 _TEMPORARY = ".tmp"
 _CORRUPT = ".corrupt"
+_KEEP = "keep"
+Keep = Literal["temporary", "recent", "permanent"]
+"""Until there is a newer one, among the last N, or for ever; in the order of their strength."""
+_STRENGTH: tuple[Keep, ...] = ("temporary", "recent", "permanent")
 _UNFINISHED_POINTERS = {f".{name}{_TEMPORARY}" for name in (LATEST, BEST)}
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
+    """The checkpoints of one run. One thread at a time may write.
 
     Args:
         root: The run's `checkpoints/` folder; made by the first save.
-        keep_last: How many of the newest to keep.
+        keep_last: How many of the newest to keep, temporary ones not counted.
         keep_best: Whether the best one is kept besides.
     """
 
@@ -56,18 +61,21 @@ class CheckpointStore:
     def save(
         self,
         step: int,
-        write: Callable[[Path], None],
+        write: Callable[[Path], Mapping[str, str] | None],
         *,
         best: bool = False,
         replace: bool = False,
+        keep: Keep = "recent",
     ) -> Path:
         """Commits a checkpoint, then points at it, then removes what need not be kept.
 
         Args:
             step: Number of updates done.
-            write: Fills the folder that it is given.
+            write: Fills the folder that it is given; returns the sha256 of those files that it
+                hashed and forced to the disk itself.
             best: Whether this is the best checkpoint so far.
             replace: Write it also where an intact checkpoint of this step is there already.
+            keep: For how long. One that is there already never becomes weaker.
 
         Returns:
             The committed folder.
@@ -79,8 +87,11 @@ class CheckpointStore:
             self.root.mkdir(parents=True, exist_ok=True)
             fsync_folder(self.root.parent)
         final = self.root / step_folder(step)
-        if replace or not final.is_dir() or verify(final) is not None:
-            self._commit(step, final, write)
+        if final.is_dir():
+            replace |= _strength(final) < _STRENGTH.index(keep) or verify(final) is not None
+            keep = _STRENGTH[max(_STRENGTH.index(keep), _strength(final))]
+        if replace or not final.is_dir():
+            self._commit(step, final, write, keep)
         # Else the run was resumed from this very checkpoint: it is there.
         self._point(LATEST, final)
         if best:
@@ -88,13 +99,15 @@ class CheckpointStore:
         self._retain()
         return final
 
-    def _commit(self, step: int, final: Path, write: Callable[[Path], None]) -> None:
+    def _commit(
+        self, step: int, final: Path, write: Callable[[Path], Mapping[str, str] | None], keep: Keep
+    ) -> None:
         temporary = final.with_name(final.name + _TEMPORARY)
         _remove(temporary)
         temporary.mkdir()
         try:
-            write(temporary)
-            _write_manifest(temporary, step)
+            hashed = write(temporary)
+            _write_manifest(temporary, step, hashed or {}, keep)
         except BaseException:
             _remove(temporary)
             raise
@@ -136,11 +149,14 @@ class CheckpointStore:
         )
 
     def _retain(self) -> None:
-        keep = set(self.steps()[-self.keep_last :])
+        strength = {step: _strength(self.root / step_folder(step)) for step in self.steps()}
+        recent = [step for step in strength if strength[step] > _STRENGTH.index("temporary")]
+        permanent = [step for step in strength if strength[step] == _STRENGTH.index("permanent")]
+        kept = {*recent[-self.keep_last :], *permanent, max(strength)}
         best = self.pointer(BEST) if self.keep_best else None
-        for step in self.steps():
+        for step in strength:
             folder = self.root / step_folder(step)
-            if step not in keep and folder != best:
+            if step not in kept and folder != best:
                 with suppress(OSError):  # the new one is committed: what stays can go next time
                     _remove(folder)
         for path in self._with_suffix(_CORRUPT):
@@ -290,14 +306,25 @@ def verify(folder: Path, *, only: Collection[str] | None = None) -> str | None:
     return None
 
 
-def _write_manifest(folder: Path, step: int) -> None:
+def _write_manifest(folder: Path, step: int, hashed: Mapping[str, str], keep: Keep) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
-        fsync_file(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        if path.name not in hashed:
+            fsync_file(path)
+        sha256 = hashed.get(path.name) or sha256_of_file(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256}
     fsync_folder(folder)
-    content = {"format_version": FORMAT_VERSION, "step": step, "files": files}
+    content: dict[str, Any] = {"format_version": FORMAT_VERSION, "step": step, "files": files}
+    if keep != "recent":
+        content[_KEEP] = keep
     write_atomically(folder / CHECKPOINT_MANIFEST, dump_json(content, indent=1) + "\n")
+
+
+def _strength(folder: Path) -> int:
+    """How firmly a checkpoint is kept; a damaged manifest says nothing of it."""
+    with suppress(UserError, OSError, AttributeError, ValueError):
+        return _STRENGTH.index(read_json(folder / CHECKPOINT_MANIFEST).get(_KEEP, "recent"))
+    return _STRENGTH.index("recent")
 
 
 def _remove(path: Path) -> None:

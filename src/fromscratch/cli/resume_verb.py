@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.session import train_session
 from fromscratch.cli.show import say
@@ -17,6 +18,7 @@ def run(
     overrides: list[str] = typer.Argument(
         None, help="Deliberate changes of its recipe, recorded with the step."
     ),
+    then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
 ) -> None:
     """Continues a run from its newest intact checkpoint, as if it had never stopped.
 
@@ -24,14 +26,16 @@ def run(
     """
     from fromscratch.runs.pick_up import open_run
 
-    with documents_progress() as progress:
-        session = open_run(run_folder, overrides or [], report=progress)
-    step = session.state.progress.step
-    if step >= session.config.steps and session.state.progress.duties_done:
-        say(f"{run_folder} has done all its {step:,} steps.")
-        say(
-            f"To train on: fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
-        )
-        return
-    say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
-    train_session(session)
+    with at_the_end(then, run_folder) as end:
+        with documents_progress() as progress:
+            session = open_run(run_folder, overrides or [], report=end.watching(progress))
+        end.trains(session)
+        step = session.state.progress.step
+        if step >= session.config.steps and session.state.progress.duties_done:
+            end.finished = True
+            say(f"{run_folder} has done all its {step:,} steps.")
+            more = f"fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
+            say(f"To train on: {more}")
+            return
+        say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
+        end.finished = train_session(session)

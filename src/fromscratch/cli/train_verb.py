@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.session import train_session
 from fromscratch.cli.show import say
@@ -15,6 +16,7 @@ def run(
     recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
     overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. optim.lr=3e-4."),
     run_folder: Path = typer.Option(None, "--run", help="Folder of the run [runs/RECIPE]."),
+    then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
 ) -> None:
     """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
 
@@ -28,7 +30,9 @@ def run(
     from fromscratch.runs.assemble import check_supported, new_run
 
     check_supported(resolved, world_from_environment())
-    with documents_progress() as progress:
-        session = new_run(resolved, folder, report=progress)
-    say(f"run {folder}")
-    train_session(session)
+    with at_the_end(then, folder) as end:
+        with documents_progress() as progress:
+            session = new_run(resolved, folder, report=end.watching(progress))
+        end.trains(session)
+        say(f"run {folder}")
+        end.finished = train_session(session)

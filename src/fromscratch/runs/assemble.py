@@ -38,6 +38,7 @@ from fromscratch.runs.session import Session, versions
 from fromscratch.track.jsonl import append_event
 from fromscratch.train.loop import LoopConfig
 from fromscratch.train.precision import choose_precision
+from fromscratch.train.saver import SavePlan
 
 
 def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
@@ -55,7 +56,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     refuse_existing(paths)
     check_supported(recipe)
     check_device(recipe)
-    _check_space(recipe, root)
+    _check_space(recipe, root, recipe.steps())
     data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
     settled = settle_micro_batch(
         recipe.on_data(data.folders), root, data.parts[0].folder, say=lambda s: report(Remark(s))
@@ -63,6 +64,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     recipe = settled.recipe
     lock = FileLock(paths.lock)
     session = build_session(recipe, paths, data, lock)
+    _check_space(recipe, root, session.config.steps)  # an epoch's length is known only now
     root.mkdir(parents=True, exist_ok=True)
     acquire(lock, paths)
     try:
@@ -160,7 +162,12 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         settings=recipe.settings(steps),
         eval_every=recipe.eval.every,
         sample_every=recipe.sample.every,
-        checkpoint_every=recipe.checkpoint.every,
+        saves=SavePlan(
+            every=recipe.checkpoint.every,
+            keep_every=recipe.checkpoint.keep_every,
+            every_minutes=recipe.checkpoint.every_minutes,
+            background=recipe.checkpoint.background,
+        ),
         flops_per_token=flops_per_token(recipe.model),
         peak_flops=peak.flops,
         peak_measured=peak.measured,
@@ -231,11 +238,12 @@ def _check_step_size(recipe: Recipe, data: OpenedData) -> None:
         )
 
 
-def _check_space(recipe: Recipe, root: Path) -> None:
-    needed, free = checkpoints_disk_bytes(recipe), free_bytes(root)
+def _check_space(recipe: Recipe, root: Path, steps: int | None) -> None:
+    needed, free = checkpoints_disk_bytes(recipe, steps), free_bytes(root)
     if needed > free:
         raise UserError(
             f"The checkpoints of this run take up to {needed / 1e9:.1f} GB, and the disk of "
             f"{root} has {free / 1e9:.1f} GB free.",
-            fix="Make room, choose another --run, or keep fewer with checkpoint.keep_last=1.",
+            fix="Make room, choose another --run, or keep fewer with checkpoint.keep_last=1"
+            + (" or a larger checkpoint.keep_every." if recipe.checkpoint.keep_every else "."),
         )

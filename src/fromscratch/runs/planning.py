@@ -108,7 +108,7 @@ def make_plan(recipe: Recipe, question: Question | None = None) -> Plan:
         total_flops=total_flops,
         chinchilla_tokens=chinchilla_tokens(counts.total),
         checkpoint_bytes=checkpoint_bytes(recipe.model, recipe.optim),
-        checkpoints_disk_bytes=checkpoints_disk_bytes(recipe),
+        checkpoints_disk_bytes=checkpoints_disk_bytes(recipe, steps),
         memory=step_memory(
             recipe.model,
             recipe.optim,
@@ -135,9 +135,17 @@ def _epochs(mixture: MixturePlan | None) -> dict[str, float] | None:
     return known if known and len(known) == len(epochs) else None
 
 
-def checkpoints_disk_bytes(recipe: Recipe) -> int:
-    """Disk that the checkpoints of a run take at most: those kept, and one being written."""
-    kept = recipe.checkpoint.keep_last + recipe.checkpoint.keep_best + 1
+def checkpoints_disk_bytes(recipe: Recipe, steps: int | None) -> int:
+    """Disk that the checkpoints of a run take at most: those kept, and one being written.
+
+    Args:
+        recipe: What is run.
+        steps: Its length; None where it is not known yet: permanent ones are not counted then.
+    """
+    config = recipe.checkpoint
+    kept = config.keep_last + config.keep_best + (config.every_minutes > 0) + 1
+    if config.keep_every and steps is not None:
+        kept += steps // config.keep_every
     return kept * checkpoint_bytes(recipe.model, recipe.optim)
 
 

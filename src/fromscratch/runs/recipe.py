@@ -230,11 +230,19 @@ class SampleConfig(_Table):
 
 
 class CheckpointConfig(_Table):
-    """A checkpoint every `every` steps; the last `keep_last` and the best are kept."""
+    """A checkpoint every `every` steps; the last `keep_last` and the best are kept.
+
+    Those of every `keep_every` steps are kept for ever (0: none). Where there was none for
+    `every_minutes`, a temporary one is made, which goes when there is a newer one (0: never).
+    `background`: from a copy in memory, while training goes on.
+    """
 
     every: int = Field(default=500, ge=1)
     keep_last: int = Field(default=3, ge=1)
     keep_best: bool = True
+    keep_every: int = Field(default=0, ge=0)
+    every_minutes: float = Field(default=30.0, ge=0.0, allow_inf_nan=False)
+    background: bool = True
 
 
 class TrackConfig(_Table):

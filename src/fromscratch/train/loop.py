@@ -4,9 +4,10 @@ In: a `TrainState`, the data, an objective, and three things to do on schedule (
 save). Out: the state after the last step, with everything logged and committed.
 
 Always true: what is done at a step is done in this order: update, its row, validation, samples,
-checkpoint. Rows are forced to disk before the checkpoint is committed, so a committed checkpoint
-has all rows up to its step. What remains to be done at the step of a checkpoint that was taken in a
-hurry is written in it (`duties_done`) and is done on resume.
+checkpoint (saver.py: a copy of the state, written while the next steps are made). Rows are forced
+to disk before the checkpoint is committed, so a committed checkpoint has all rows up to its step.
+What remains to be done at the step of a checkpoint that was taken in a hurry is written in it
+(`duties_done`) and is done on resume. However a session ends, nothing is being written any more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData
-from fromscratch.foundation.errors import Interrupted, UserError
+from fromscratch.foundation.errors import Interrupted
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.optim.run_settings import RunSettings
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
@@ -31,6 +32,7 @@ from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.guarding import Guarding
 from fromscratch.train.objectives import Objective
 from fromscratch.train.precision import Precision
+from fromscratch.train.saver import SavePlan, Saver
 from fromscratch.train.step import StepOutcome, train_step
 
 
@@ -45,7 +47,7 @@ class LoopConfig:
         settings: What is in force in each step: learning rates, weight decay, momentum, clip.
         eval_every: Steps between validations; 0 for the first and last step only.
         sample_every: Steps between samples; 0 for none.
-        checkpoint_every: Steps between checkpoints.
+        saves: When checkpoints are made.
         flops_per_token: For MFU.
         peak_flops: The device's, likewise.
         peak_measured: Whether that was timed, or stands in a data sheet.
@@ -60,7 +62,7 @@ class LoopConfig:
     settings: RunSettings
     eval_every: int
     sample_every: int
-    checkpoint_every: int
+    saves: SavePlan
     flops_per_token: int
     peak_flops: float
     peak_measured: bool
@@ -142,16 +144,13 @@ class Trainer:
         self.guarding = Guarding(
             state, data, store, config.guard, self._event,
             samples_per_step=config.samples_per_step,
-            checkpoint_every=config.checkpoint_every,
+            checkpoint_every=config.saves.every,
             warmup_steps=config.settings.lr.base.warmup_steps,
             health_every=config.health_every,
         )  # fmt: skip
         self._session_start = time.perf_counter()
         self._seconds_before = state.progress.seconds
-        self._saved_step: int | None = None
-        # Resumed from a checkpoint that was taken before the duties of its step were done: once
-        # they are, what it says of them is out of date.
-        self._unfinished_step = None if state.progress.duties_done else state.progress.step
+        self.saver = Saver(state, store, tracker, config.saves)
 
     def run(self) -> bool:
         """Trains.
@@ -163,6 +162,12 @@ class Trainer:
         Raises:
             UserError: The run cannot go on: not learning, or its state could not be saved.
         """
+        try:
+            return self._run()
+        finally:
+            self.saver.close()
+
+    def _run(self) -> bool:
         progress = self.state.progress
         self.state.model.train()
         self.store.point_again(progress.step, progress.best_step)
@@ -170,18 +175,18 @@ class Trainer:
             self._do_duties()
         if progress.step == 0 and not self.stop():
             # A checkpoint before the first update proves that there will be checkpoints at all.
-            self._save(must=True)
+            self.saver.save(must=True)
         while progress.step < self.config.steps and not self.stop():
             if not self._advance():
                 break
             if not self._do_duties():
                 break
+            self.saver.collect()
             # Refused updates have changed nothing; a checkpoint after them would only push out one
             # from before them, to which the run may have to go back.
-            if self._due(self.config.checkpoint_every) and not progress.refused_in_a_row:
-                self._save()
-        if self._saved_step != progress.step:
-            self._save(must=True)
+            if self.saver.due() and not progress.refused_in_a_row:
+                self.saver.save()
+        self.saver.save(must=True)
         finished = progress.step >= self.config.steps and progress.duties_done
         if finished:
             self._event("finished", f"all {self.config.steps:,} steps done")
@@ -246,10 +251,10 @@ class Trainer:
 
     def _go_back(self) -> None:
         """Goes on from an earlier checkpoint, with other windows."""
+        self.saver.wait()
         committed = self.guarding.go_back()
+        self.saver.start_from_here(saved=committed)
         progress = self.state.progress
-        self._saved_step = progress.step if committed else None
-        self._unfinished_step = None if progress.duties_done else progress.step
         self.tracker.rewind(progress.step, duties_done=progress.duties_done)
 
     def _log_step(self, outcome: StepOutcome, loss_scale: float | None, *, seconds: float) -> None:
@@ -327,7 +332,7 @@ class Trainer:
             progress.best_val_loss = evaluations[0].loss
             progress.best_step = progress.step
             if self.store.keep_best and progress.step > 0:
-                self._save(best=True)
+                self.saver.save(best=True)
         return True
 
     def _is_best(self, loss: float) -> bool:
@@ -349,35 +354,6 @@ class Trainer:
                 eval_seconds=eval_seconds,
             )
         )
-
-    def _save(self, *, best: bool = False, must: bool = False) -> None:
-        """Commits a checkpoint of the state as it stands.
-
-        A full disk does not end a run: the checkpoints before are whole, and the next save may find
-        room. Only the first save of a run and the last of a session must succeed.
-        """
-        progress = self.state.progress
-        if self._saved_step == progress.step and not best:
-            return
-        replace = progress.duties_done and self._unfinished_step == progress.step
-        try:
-            self.tracker.flush()
-            folder = self.store.save(progress.step, self.state.write, best=best, replace=replace)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            self._event("checkpoint_failed", f"not saved at step {progress.step:,}: {reason}")
-            if must:
-                steps = self.store.steps()
-                newest = f"The newest checkpoint is that of step {steps[-1]:,}." if steps else ""
-                raise UserError(
-                    f"The state at step {progress.step:,} could not be saved ({reason}). {newest}",
-                    fix="Make room and resume: the steps since then are trained again.",
-                ) from error
-            return
-        if replace:
-            self._unfinished_step = None
-        self._saved_step = progress.step
-        self._event("checkpoint", folder.name, best=best)
 
     def _event(
         self, name: str, message: str, *, step: int | None = None, **details: object

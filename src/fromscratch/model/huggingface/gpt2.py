@@ -83,7 +83,10 @@ def _modules(c: ModelConfig) -> list[tuple[str, str, bool]]:
 
 
 def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
-    """Tensors under their names, with zeros or ones for what an option leaves out."""
+    """Tensors under their names, with zeros or ones for what an option leaves out.
+
+    Matrices are transposed views: no memory is taken for them here.
+    """
     out = {
         "transformer.wte.weight": state["embed.weight"],
         "transformer.wpe.weight": state["positions.weight"],
@@ -92,7 +95,7 @@ def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
         weight = state.get(f"{ours}.weight")
         if weight is None:  # norm_weight = false
             weight = torch.ones(c.d_model)
-        out[f"{theirs}.weight"] = weight.t().contiguous() if flip else weight
+        out[f"{theirs}.weight"] = weight.t() if flip else weight
         bias = state.get(f"{ours}.bias")
         out[f"{theirs}.bias"] = bias if bias is not None else torch.zeros(weight.shape[0])
     if not c.tie_embeddings:
@@ -101,7 +104,7 @@ def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
 
 
 def from_tensors(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:
-    """Our state dict from theirs; every tensor is used, none is missing."""
+    """Our state dict from theirs; every tensor is used, none is missing; matrices are views."""
     # OpenAI's own files lack the prefix and carry the causal mask as "bias"; see R20.
     named = {
         n if n.startswith(("transformer.", "lm_head.")) else f"transformer.{n}": t
@@ -115,7 +118,7 @@ def from_tensors(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:
     }
     for ours, theirs, flip in _modules(c):
         weight = take(f"{theirs}.weight")
-        take.put(out, c, f"{ours}.weight", weight.t().contiguous() if flip else weight)
+        take.put(out, c, f"{ours}.weight", weight.t() if flip else weight)
         take.put(out, c, f"{ours}.bias", take(f"{theirs}.bias"))
     take.head(out, c)
     take.finish()

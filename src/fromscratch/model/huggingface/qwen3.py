@@ -66,7 +66,10 @@ def from_config(hf: Mapping[str, Any]) -> ModelConfig:
 
 
 def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
-    """Tensors under their names, with zeros or ones for what an option leaves out."""
+    """Tensors under their names, with zeros or ones for what an option leaves out.
+
+    The parts of a fused matrix are views of it: no memory is taken for them here.
+    """
     ones = torch.ones
     weight_of: Callable[[str, int], Tensor] = lambda name, n: state.get(name, ones(n))  # noqa: E731
     out = {"model.embed_tokens.weight": state["embed.weight"]}
@@ -104,7 +107,7 @@ def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
     out["model.norm.weight"] = weight_of("final_norm.weight", c.d_model)
     if not c.tie_embeddings:
         out["lm_head.weight"] = state["head.weight"]
-    return {name: tensor.contiguous() for name, tensor in out.items()}
+    return out
 
 
 def from_tensors(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:

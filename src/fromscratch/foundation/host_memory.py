@@ -1,0 +1,85 @@
+"""How much of the host's memory is free for this process: what the system and its limits say.
+
+Containers and batch systems limit a group of processes (cgroups) below what the machine has, and
+kill what goes beyond; so the tightest limit counts. A process that has needed more than it holds at
+this moment will need it again: the difference is not free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_UNLIMITED = 2**44
+
+
+def spare_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process can take for good without ever running out of memory.
+
+    Args:
+        root: Where `proc` and `sys` are mounted.
+
+    Returns:
+        What is free, less what the process gave back since it was largest; may be negative. None
+        where the system does not tell (it is not Linux).
+    """
+    try:
+        machine = _kilobytes(root / "proc/meminfo", "MemAvailable")
+        given_back = _kilobytes(root / "proc/self/status", "VmHWM") - _kilobytes(
+            root / "proc/self/status", "VmRSS"
+        )
+    except (OSError, KeyError, ValueError):
+        return None
+    return min([machine, *_left_in_groups(root)]) - given_back
+
+
+def _kilobytes(path: Path, key: str) -> int:
+    """A value of a file of lines `KEY: NUMBER kB`, in bytes."""
+    for line in path.read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What each limited group that this process is in has left; its file cache counts as free."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        tree = root / "sys/fs/cgroup"
+        if number == "0":  # version 2: one tree for all controllers
+            yield from _left(tree, path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            yield from _left(tree / "memory", path, *names)
+
+
+def _left(top: Path, path: str, limit: str, usage: str, cache: str) -> Iterator[int]:
+    """Of a group and all those above it; in a container the path may be the host's, not ours."""
+    for group in {top, *_and_parents(top, path)}:
+        with suppress(OSError, ValueError):  # "max", or no such file at this level
+            most = int((group / limit).read_text())
+            if most < _UNLIMITED:
+                used = int((group / usage).read_text())
+                yield most - used + _statistic(group / "memory.stat", cache)
+
+
+def _and_parents(top: Path, path: str) -> Iterator[Path]:
+    group = top / path.strip("/")
+    while group != top:
+        yield group
+        group = group.parent
+
+
+def _statistic(path: Path, key: str) -> int:
+    with suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            name, value = line.split()
+            if name == key:
+                return int(value)
+    return 0
