@@ -20,6 +20,7 @@ from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.schedules import Schedule, ScheduleName
 from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
+from fromscratch.track.config import TrackConfig
 
 
 class _Table(BaseModel):
@@ -230,13 +231,6 @@ class CheckpointConfig(_Table):
     every: int = Field(default=500, ge=1)
     keep_last: int = Field(default=3, ge=1)
     keep_best: bool = True
-
-
-class TrackConfig(_Table):
-    """Trackers besides the run's own files."""
-
-    tensorboard: bool = False
-    wandb: bool = False
 
 
 class ParallelConfig(_Table):
