@@ -56,7 +56,7 @@ class Kept:
 
 def test_a_sink_that_does_not_answer_holds_nothing_up():
     sink, told = Kept(), []
-    mirror = Mirror("Slow", lambda say: sink, [], lambda *a: told.append(a))
+    mirror = Mirror("Slow", lambda say: sink, list, lambda *a: told.append(a))
     for number in (1, 2):
         mirror.step(step(number))
         mirror.flush()
@@ -79,12 +79,35 @@ def test_what_a_sink_has_is_not_shown_to_it_again(tmp_path: Path):
     files.close()
     sink = Kept(first=2)
     sink.may_go_on.set()
-    mirror = Mirror("Resumed", lambda say: sink, history_of(paths), lambda *a: None)
+    mirror = Mirror("Resumed", lambda say: sink, lambda: history_of(paths), lambda *a: None)
     mirror.step(step(4))
     mirror.close()
     assert [number for number, _ in sink.shown] == [2, 2, 2, 3, 4, -1]
     assert sink.shown[1][1]["val/bpb"] == 1.8
     assert sink.shown[2] == (2, "sample")
+
+
+@pytest.mark.parametrize("duties_done", [False, True])
+def test_a_run_that_goes_back_is_shown_anew_up_to_there(tmp_path: Path, duties_done: bool):
+    paths = RunPaths(tmp_path)
+    files = JsonlTracker(paths, resumed_step=None)
+    sink = Kept()
+    sink.may_go_on.set()
+    mirror = Mirror("Back", lambda say: sink, lambda: history_of(paths), lambda *a: None)
+    for tracker in (files, mirror):
+        for number in (1, 2, 3):
+            tracker.step(step(number))
+        tracker.validation(ValidationResult(2, 16, "validation", 1.25, 3.5, 1.8, 0.2, 0.1, 64))
+        tracker.event("rollback", 3, "spoilt", {})
+    mirror.rewind(2, duties_done=duties_done)
+    mirror.step(step(3))
+    mirror.close()
+    files.close()
+    closed = [place for place, shown in enumerate(sink.shown) if shown == (-1, "close")]
+    assert len(closed) == 2, "what the sink had is taken back"
+    again = [number for number, _ in sink.shown[closed[0] + 1 : closed[1]]]
+    assert again == ([1, 2, 2, 3, 3] if duties_done else [1, 2, 3, 3])
+    assert sink.shown[closed[1] - 1][1]["train/loss"] == 1.5
 
 
 def test_a_sink_that_fails_is_one_event_and_nothing_more(tmp_path: Path):

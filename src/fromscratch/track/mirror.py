@@ -4,10 +4,11 @@ In: the calls of a run, and what its own files say already. Out: the same in a `
 files, a wandb run), which a thread of its own feeds, so that a slow disk or network holds nothing
 up.
 
-Always true: a mirror shows what the run's files say, each row once. A new session shows it from the
-files again, or from where the sink says that it stands, so that rows past a resumed step are never
-there twice and what a kill kept from the sink is there after all. The first failure of a sink
-becomes one event of the run, and the sink is left alone from then on.
+Always true: a mirror shows what the run's files say, each row once. A new session, and a run that
+goes back to a checkpoint, shows it from the files again, or from where the sink says that it
+stands: rows past that step are never there twice, and what a kill kept from the sink is there after
+all. The first failure of a sink becomes one event of the run, and the sink is left alone from then
+on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _CLOSING_SECONDS = 45.0
 _POOLED = "validation"
 _NOT_FINITE = {"nan", "inf", "-inf"}
 _OF_EVERY_ROW = {"step", "set"}
+_SHOWN_AS = {"lrs": "lr", "parts": "health"}
 
 Kind = Literal["numbers", "sample", "event"]
 Report = Callable[[str, int, str, dict[str, Any]], None]
@@ -48,11 +50,18 @@ class Entry:
         return int(self.row.get("step", 0))
 
 
+class HasRow(Protocol):
+    """A result of any kind."""
+
+    def row(self) -> dict[str, Any]:
+        """Its line in the run's file."""
+
+
 class Sink(Protocol):
     """Where a mirror shows a run. All calls come from one thread, in the order of the run."""
 
     def open(self) -> int:
-        """Makes ready; returns the first step whose rows are not there yet (0: none is)."""
+        """Makes ready, again after a `close`; returns the first step whose rows it has not yet."""
 
     def numbers(self, step: int, values: dict[str, float], seconds: float | None) -> None:
         """Shows numbers by name; `seconds` is the training time so far, where it is known."""
@@ -70,13 +79,23 @@ class Sink(Protocol):
         """Ends; may take some seconds."""
 
 
+@dataclass(frozen=True)
+class _Again:
+    """The sink is to begin, or to begin again, with these."""
+
+    entries: list[Entry]
+
+
+_Item = Entry | _Again | Literal["flush", "close"]
+
+
 class Mirror:
     """Shows a run in a sink.
 
     Args:
         name: For messages.
         sink: What to feed; `say` tells the run what happens there.
-        history: What the run's files say at the start of the session.
+        history: Reads what the run's files say.
         report: Takes an event of the run: name, step, message, details. Called by the thread that
             calls the mirror, never by the mirror's own.
     """
@@ -85,7 +104,7 @@ class Mirror:
         self,
         name: str,
         sink: Callable[[Callable[[str], None]], Sink],
-        history: Iterable[Entry],
+        history: Callable[[], list[Entry]],
         report: Report,
     ) -> None:
         self.name = name
@@ -93,9 +112,10 @@ class Mirror:
         self._step = 0
         self._failed = False
         self._said: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._waiting: queue.Queue[Entry | Literal["flush", "close"]] = queue.Queue(_WAITING)
+        self._waiting: queue.Queue[_Item] = queue.Queue(_WAITING)
         self._sink = sink(lambda message: self._said.put(("tracker_note", message)))
-        self._history = list(history)
+        self._history = history
+        self._put(_Again(history()))
         self._thread = threading.Thread(target=self._feed, name=f"{name} tracker", daemon=True)
         self._thread.start()
 
@@ -116,6 +136,20 @@ class Mirror:
         """Shows an event."""
         self._put(Entry("event", details | {"event": name, "step": step, "message": message}))
 
+    def health(self, result: HasRow) -> None:
+        """Shows what each layer did."""
+        self._put(Entry("numbers", result.row()))
+
+    def rewind(self, step: int, *, duties_done: bool) -> None:
+        """Shows the run as its files say it up to a step, whether they have been cut yet or not."""
+
+        def counts(entry: Entry) -> bool:
+            of_duty = entry.kind == "sample" or "val_loss" in entry.row
+            at_once = entry.step < step or (entry.step == step and (duties_done or not of_duty))
+            return at_once or entry.kind == "event"
+
+        self._put(_Again([entry for entry in self._history() if counts(entry)]))
+
     def flush(self) -> None:
         """Asks the sink to hand on what it holds; a checkpoint does not wait for it."""
         self._put("flush")
@@ -131,7 +165,7 @@ class Mirror:
             )
         self._pass_on_what_was_said()
 
-    def _put(self, item: Entry | Literal["flush", "close"]) -> None:
+    def _put(self, item: _Item) -> None:
         self._pass_on_what_was_said()
         if self._failed:
             return
@@ -153,13 +187,16 @@ class Mirror:
 
     def _feed(self) -> None:
         try:
-            first = self._sink.open()
-            for entry in self._history:
-                if entry.step >= first:
-                    self._show(entry)
-            self._history.clear()
+            first, opened = 0, False
             while not self._failed and (item := self._waiting.get()) != "close":
-                if isinstance(item, Entry):
+                if isinstance(item, _Again):
+                    if opened:
+                        self._sink.close()
+                    first, opened = self._sink.open(), True
+                    for entry in item.entries:
+                        if entry.step >= first:
+                            self._show(entry)
+                elif isinstance(item, Entry):
                     if item.step >= first:
                         self._show(item)
                 else:
@@ -183,10 +220,10 @@ class Mirror:
 
 
 def history_of(paths: RunPaths) -> list[Entry]:
-    """What a run's files say, by step; of one step: its events, numbers, then samples."""
-    entries = [Entry("event", row) for row in read_json_lines(paths.events) if "event" in row]
-    entries += [Entry("numbers", row) for row in read_json_lines(paths.metrics)]
+    """What a run's files say, by step; of one step: its numbers, samples, then events."""
+    entries = [Entry("numbers", row) for row in read_json_lines(paths.metrics)]
     entries += [Entry("sample", row) for row in read_json_lines(paths.samples)]
+    entries += [Entry("event", row) for row in read_json_lines(paths.events) if "event" in row]
     return sorted(entries, key=lambda entry: entry.step)
 
 
@@ -194,8 +231,8 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     """A row's numbers by the name that a tracker shows them under.
 
     A number of a training row is `train/NAME`; what stands in a table is `TABLE/NAME` (`lrs` is
-    `lr`), and so on inwards. Of a validation row, `val_bpb` is `val/bpb`, and `val/bpb/SET` where
-    the set is not the whole of what is held out.
+    `lr`, and the `parts` of the network are `health`), and so on inwards. Of a validation row,
+    `val_bpb` is `val/bpb`, and `val/bpb/SET` where the set is not the whole of what is held out.
     """
     if "val_loss" in row:
         name = row.get("set", _POOLED)
@@ -213,7 +250,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float
         if not prefix and key in _OF_EVERY_ROW:
             continue
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{'lr' if key == 'lrs' else key}/")
+            shown = key if prefix else _SHOWN_AS.get(key, key)
+            yield from _flat(value, f"{prefix}{shown}/")
         elif (number := _number(value)) is not None:
             yield prefix + key, number
 

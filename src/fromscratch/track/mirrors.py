@@ -41,18 +41,21 @@ def open_mirrors(
     """
     mirrors: list[Tracker] = []
     if config.tensorboard:
-        history = history_of(paths)
         mirrors.append(
             Mirror(
                 "TensorBoard",
                 lambda say: TensorBoardSink(paths.tensorboard, recipe),
-                history,
+                lambda: history_of(paths),
                 report,
             )
         )
     if config.wandb:
-        history = history_of(paths)
         mirrors.append(
-            Mirror("wandb", lambda say: WandbSink(paths, config, recipe, say), history, report)
+            Mirror(
+                "wandb",
+                lambda say: WandbSink(paths, config, recipe, say),
+                lambda: history_of(paths),
+                report,
+            )
         )
     return mirrors

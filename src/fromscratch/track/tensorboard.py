@@ -37,10 +37,10 @@ class TensorBoardSink:
         self._recipe = recipe
         self._writer: RecordWriter | None = None
         self._began: float | None = None
-        self._last_step = 0
 
     def open(self) -> int:
         """Begins a new file in place of those before."""
+        self._began = None
         from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -58,12 +58,8 @@ class TensorBoardSink:
 
     def numbers(self, step: int, values: dict[str, float], seconds: float | None) -> None:
         """Adds scalars, at the moment of the training time: pauses between sessions do not show."""
-        from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if step < self._last_step:  # the run went back to a checkpoint: what came after is void
-            self._write(step=step, session_log=SessionLog(status=SessionLog.START))
-        self._last_step = step
         if seconds is not None and self._began is None:
             self._began = time.time() - seconds
         moment = None if seconds is None or self._began is None else self._began + seconds

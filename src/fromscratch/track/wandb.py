@@ -64,6 +64,7 @@ class WandbSink:
         """Begins or resumes the run; returns the first step that the server does not have."""
         import wandb
 
+        self._step, self._samples = 0, []
         ours = wandb.setup(wandb.Settings(silent=True)).settings
         mode: Literal["online", "offline", "disabled"] = "online"
         if ours.mode in ("offline", "dryrun"):
@@ -111,7 +112,9 @@ class WandbSink:
                 {"environment": dict(details)}, allow_val_change=True
             )
         elif name not in _QUIET_EVENTS:
-            self._log(max(step, self._step), {f"events/{name}": message})
+            # wandb's steps only rise: what is said of one whose row comes later joins the last row.
+            said = message if step == self._step else f"step {step}: {message}"
+            self._log(self._step, {f"events/{name}": said})
 
     def flush(self) -> None:
         """Logs the samples that wait; all else is in the hands of wandb's own process."""
