@@ -336,6 +336,10 @@ MISTAKES = {
         ["train", "tiny.toml", "track.wandb_projekt=x", "--run", "new"],
         ['Did you mean "track.wandb_project"?'],
     ),
+    "many processes of a sweep": (
+        ["sweep", "tiny.toml", "optim.lr=1e-3,1e-2", "--out", "new"],
+        ["without torchrun", "once for each device"],
+    ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
 }
 
@@ -392,7 +396,7 @@ def _things_to_stumble_over(place: Path) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_with_its_fix(mistake: str, fromscratch: Callable, place: Path):
     arguments, expected = MISTAKES[mistake]
-    environment = {"RANK": "0", "WORLD_SIZE": "2"} if mistake == "many processes" else {}
+    environment = {"RANK": "0", "WORLD_SIZE": "2"} if "many processes" in mistake else {}
     answer = fromscratch(*arguments, **environment)
     assert answer.code == 2, answer
     for fragment in expected:

@@ -9,6 +9,13 @@ import pytest
 from command import environment, start
 from endings import lines
 from shown import TensorBoard, Wandb
+from wandb import teardown
+
+from fromscratch.foundation.files import RunPaths
+from fromscratch.track.config import TrackConfig
+from fromscratch.track.jsonl import JsonlTracker
+from fromscratch.track.mirrors import open_mirrors
+from fromscratch.track.tracker import StepResult
 
 SWITCHED_ON = (
     "track.tensorboard=true", "track.wandb=true", "track.wandb_project=races",
@@ -21,6 +28,11 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert environment()["WANDB_MODE"] == "offline"
+
+
+@pytest.fixture(autouse=True)
+def _own_process_of_wandb() -> None:
+    teardown()  # whoever used wandb in this process before leaves its address to child processes
 
 
 def train(place: Path, *arguments: str | Path, until_rows: int | None = None) -> int:
@@ -128,3 +140,37 @@ def test_trackers_switched_on_late_show_the_run_from_its_start(
     assert train(place, "resume", run, *SWITCHED_ON, "train.steps=26") == 0
     assert_tensorboard_shows(run)
     assert_wandb_shows(run)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_back_shows_its_new_rows_only(tmp_path: Path, offline):
+    paths = RunPaths(tmp_path / "run")
+    paths.root.mkdir()
+    files = JsonlTracker(paths, resumed_step=None)
+    told: list[tuple] = []
+    mirrors = open_mirrors(
+        TrackConfig(tensorboard=True, wandb=True),
+        paths,
+        recipe={"name": "x"},
+        report=lambda *a: told.append(a),
+    )
+
+    def row(number: int, loss: float) -> None:
+        for tracker in (*mirrors, files):
+            tracker.step(StepResult(number, 8, loss, 1e-3, 0.5, False, 9.0, 0.1, 0.2, {"a": 0.1}))
+
+    for number in range(1, 6):
+        row(number, 1.0)
+    for mirror in mirrors:
+        mirror.rewind(2, duties_done=True)
+    for number in (3, 4):
+        row(number, 2.0)
+    for mirror in mirrors:
+        mirror.close()
+    files.close()
+    teardown()
+    assert told == []
+    wanted = [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    assert TensorBoard(paths.tensorboard).numbers()["train/loss"] == wanted
+    (folder,) = paths.wandb.glob("offline-run-*")
+    assert Wandb(folder).numbers()["train/loss"] == wanted

@@ -51,8 +51,14 @@ def run(
             "There is nothing to sweep.",
             fix="Say for example: fromscratch sweep try optim.muon_lr=0.01,0.03,0.1",
         )
+    from fromscratch.foundation.world import world_from_environment
     from fromscratch.runs.sweep_plan import plan_sweep
 
+    if world_from_environment().size > 1:
+        raise UserError(
+            "torchrun starts processes that train one model together; a sweep's train one each.",
+            fix="Start the sweep without torchrun, once for each device.",
+        )
     plan = plan_sweep(recipe, settings or [], sampler=sampler, trials=trials)
     from fromscratch.runs.sweep_study import open_sweep
 
