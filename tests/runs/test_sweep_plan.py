@@ -44,7 +44,7 @@ def test_ranges():
 
 @given(st.sampled_from([64, 128, 256]), st.integers(1, 48))
 def test_the_micro_batch_follows_the_step_and_never_takes_more_memory(context: int, windows: int):
-    words = [f"model.context={context},32", f"train.tokens_per_step={context * windows},12288"]
+    words = [f"model.context={context},32", f"train.tokens_per_step={context * windows},24576"]
     plan = plan_sweep("try", [*words, "train.tokens=30000", "eval.tokens=0"])
     values = {"model.context": str(context), "train.tokens_per_step": str(context * windows)}
     micro_batch = plan.recipe(values).train.micro_batch

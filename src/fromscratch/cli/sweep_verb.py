@@ -74,7 +74,7 @@ def run(
     finished = _work(study)
     _print(study, as_json)
     if not finished:
-        say("stopped; the same command goes on")
+        say("stopped")
 
 
 def _work(study: SweepStudy) -> bool:
