@@ -397,6 +397,66 @@ MISTAKES = {
         ["plan", "mixed.toml", "--picture", "nowhere/mix.png"],
         ["nowhere/mix.png cannot be written", "No such file"],
     ),
+    "a sweep of an unknown key": (
+        ["sweep", "tiny.toml", "optim.lrr=1,2", "--out", "new"],
+        ["optim.lrr", 'Did you mean "optim.lr"?'],
+    ),
+    "a sweep of nothing": (
+        ["sweep", "tiny.toml", "optim.lr=1e-3", "--out", "new"],
+        ["Nothing is swept", "optim.lr=1e-4,3e-4,1e-3"],
+    ),
+    "a sweep with an empty value": (
+        ["sweep", "tiny.toml", "optim.lr=1e-3,,1e-2", "--out", "new"],
+        ["empty value", "optim.lr=a,b,c"],
+    ),
+    "a sweep with no values": (
+        ["sweep", "tiny.toml", "optim.lr=", "--out", "new"],
+        ["empty value", "optim.lr=a,b,c"],
+    ),
+    "a sweep with an open quote": (
+        ["sweep", "tiny.toml", 'sample.prompts=["a, b],["c"]', "--out", "new"],
+        ["open quote", "single quotes"],
+    ),
+    "a sweep of a value twice": (
+        ["sweep", "tiny.toml", "optim.lr=1e-3,1e-3", "--out", "new"],
+        ["1e-3 twice"],
+    ),
+    "a sweep of unequal lengths": (
+        ["sweep", "tiny.toml", "train.tokens_per_step=128,256", "--out", "new"],
+        ["would train on more text", "train.tokens=768"],
+    ),
+    "a sweep of what does not go together": (
+        ["sweep", "tiny.toml", "model.n_head=2,3", "--out", "new"],
+        ["With model.n_head=3", "1, 2, 4, 8, 16"],
+    ),
+    "a grid of a range": (
+        ["sweep", "tiny.toml", "optim.lr=1e-4:1e-2:log", "--out", "new"],
+        ["a grid has no end", "--sampler tpe"],
+    ),
+    "draws without a number": (
+        ["sweep", "tiny.toml", "optim.lr=1e-4:1e-2:log", "--sampler", "tpe", "--out", "new"],
+        ["how many", "--trials 20"],
+    ),
+    "a sampler that is not there": (
+        ["sweep", "tiny.toml", "optim.lr=1e-4,1e-2", "--sampler", "tpa", "--out", "new"],
+        ['"tpa"', 'Did you mean "tpe"?'],
+    ),
+    "a sweep where something else is": (
+        ["sweep", "tiny.toml", "optim.lr=1e-4,1e-2", "--out", "text"],
+        ["text is not empty", "--out"],
+    ),
+    "a look at what is no sweep": (
+        ["sweep", "--show", "text"],
+        ["text is not a sweep", "fromscratch sweep RECIPE"],
+    ),
+    "a tracker's key that is not there": (
+        ["train", "tiny.toml", "track.wandb_projekt=x", "--run", "new"],
+        ['Did you mean "track.wandb_project"?'],
+    ),
+    "many processes of a sweep": (
+        ["sweep", "tiny.toml", "optim.lr=1e-3,1e-2", "--out", "new"],
+        ["without torchrun", "once for each device"],
+    ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
 }
 
@@ -453,7 +513,7 @@ def _things_to_stumble_over(place: Path) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_with_its_fix(mistake: str, fromscratch: Callable, place: Path):
     arguments, expected = MISTAKES[mistake]
-    environment = {"RANK": "0", "WORLD_SIZE": "2"} if mistake == "many processes" else {}
+    environment = {"RANK": "0", "WORLD_SIZE": "2"} if "many processes" in mistake else {}
     answer = fromscratch(*arguments, **environment)
     assert answer.code == 2, answer
     for fragment in expected:

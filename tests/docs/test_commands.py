@@ -25,6 +25,7 @@ from typer.core import TyperGroup
 from fromscratch.cli.main import app
 from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
+from fromscratch.runs.sweep_plan import plan_sweep
 from fromscratch.train.guard_config import GuardConfig
 
 # A newcomer has ten minutes; a test has seconds. Only lengths and vocabularies are changed, never
@@ -217,6 +218,9 @@ def test_commands_that_need_a_network_or_hours_have_the_right_options(page: str,
     arguments = parsed(words)
     if words[0] in ("plan", "train"):  # the recipe is there, and every key in it
         load_recipe(arguments["recipe"], arguments["overrides"] or [])
+    if words[0] == "sweep" and arguments["recipe"]:
+        sampler, trials = arguments["sampler"], arguments["trials"]
+        plan_sweep(arguments["recipe"], arguments["settings"], sampler=sampler, trials=trials)
 
 
 def test_a_wrong_option_is_found():

@@ -23,6 +23,7 @@ from fromscratch.cli import (
     prepare_verb,
     report_verb,
     resume_verb,
+    sweep_verb,
     tokenizer_verb,
     train_verb,
     try_verb,
@@ -47,6 +48,7 @@ app.add_typer(data_verb.app, name="data")
 app.command("doctor")(doctor_verb.run)
 app.command("train")(train_verb.run)
 app.command("resume")(resume_verb.run)
+app.command("sweep")(sweep_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("report")(report_verb.run)
 

@@ -47,6 +47,15 @@ RUN_HEALTH = "health.jsonl"
 RUN_REPORT = "report.html"
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LOCK = "run.lock"
+RUN_TENSORBOARD = "tensorboard"
+RUN_WANDB = "wandb"  # wandb chooses this name itself
+RUN_WANDB_ID = "wandb.json"
+
+# --- names inside SWEEP/ --------------------------------------------------------------------------
+SWEEP_PLAN = "sweep.json"
+SWEEP_JOURNAL = "journal.log"
+SWEEP_LOCK = "sweep.lock"
+SWEEP_PICTURE = "sweep.png"
 
 # --- names beside the run folders -----------------------------------------------------------------
 BENCH_RESULTS = "bench.json"
@@ -95,7 +104,7 @@ def documents_file(split: str, index: int) -> str:
     return f"docs-{split}-{index:05d}.npy"
 
 
-def trial_folder(run: str) -> str:
+def scratch_folder(run: str) -> str:
     """The folder beside a run in which its dry run works; gone when that is over."""
     return f".{run}.trial"
 
@@ -113,6 +122,16 @@ def parts_folder(data: Path) -> Path:
 def part_folder(index: int) -> str:
     """The folder name of one part: `part-00000`."""
     return f"part-{index:05d}"
+
+
+def trial_folder(number: int) -> str:
+    """The folder name of a sweep's trial, which is a run: `trial-003`."""
+    return f"trial-{number:03d}"
+
+
+def trial_lock_file(number: int) -> str:
+    """The file that whoever runs a trial keeps locked: beside its run, which may not be there."""
+    return f"{trial_folder(number)}.lock"
 
 
 def hub_copy_file(oid: str, path: str) -> str:
@@ -180,6 +199,18 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         return self.root / RUN_LOCK
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / RUN_TENSORBOARD
+
+    @property
+    def wandb(self) -> Path:
+        return self.root / RUN_WANDB
+
+    @property
+    def wandb_id(self) -> Path:
+        return self.root / RUN_WANDB_ID
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.session import Session, versions
 from fromscratch.track.jsonl import append_event
+from fromscratch.track.mirrors import refuse_missing_trackers
 from fromscratch.train.loop import LoopConfig
 from fromscratch.train.precision import choose_precision
 from fromscratch.train.saver import SavePlan
@@ -126,6 +127,7 @@ def check_supported(recipe: Recipe, world: World | None = None) -> None:
             f'The recipe "{recipe.name}" does not say what to train on.',
             fix="Give data.path=FOLDER (prepared data or text files).",
         )
+    refuse_missing_trackers(recipe.track)
     if world is not None and world.size > 1:
         raise UserError(
             f"torchrun started {world.size} processes, and this release trains in one.",

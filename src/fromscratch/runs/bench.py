@@ -16,7 +16,7 @@ from typing import Any
 
 from fromscratch.foundation.accelerators import PRECISIONS, PrecisionName, accelerator_of
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.foundation.files import trial_folder
+from fromscratch.foundation.files import scratch_folder
 from fromscratch.foundation.hardware import precisions_of, resolve_device
 from fromscratch.plan.memory import divisors
 from fromscratch.runs.climb import best_of, climb, fast_enough
@@ -174,7 +174,7 @@ def bench(
                 continue
             with (
                 tempfile.TemporaryDirectory() as folder,
-                Trials(chosen, Path(folder) / trial_folder("bench")) as trials,
+                Trials(chosen, Path(folder) / scratch_folder("bench")) as trials,
             ):
 
                 def attempt(n: int, trials: Trials = trials, precision: str = precision) -> Trial:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import trial_folder
+from fromscratch.foundation.files import scratch_folder
 from fromscratch.foundation.hardware import available_memory, resolve_device
 from fromscratch.plan.memory import divisors, step_memory
 from fromscratch.runs.climb import best_of, climb, fast_enough
@@ -60,7 +60,7 @@ def settle_micro_batch(
     device = resolve_device(recipe.train.device)
     if not automatic and device.type == "cpu" and not _close(recipe):
         return Settled(recipe, [])
-    scratch = root.absolute().with_name(trial_folder(root.name))
+    scratch = root.absolute().with_name(scratch_folder(root.name))
     with Trials(recipe, scratch, tokenizer=tokenizer) as trials:
         if automatic:
             return _search(recipe, trials, say, ranks)

@@ -152,8 +152,6 @@ def checkpoints_disk_bytes(recipe: Recipe, steps: int | None) -> int:
 def not_yet(recipe: Recipe) -> list[str]:
     """The settings of a recipe that this release reads but cannot run, each as a sentence."""
     findings = [
-        (recipe.track.tensorboard, "track.tensorboard is not there yet"),
-        (recipe.track.wandb, "track.wandb is not there yet"),
         (recipe.parallel.mode != "ddp", 'parallel.mode = "fsdp" is not there yet'),
     ]
     return [sentence for holds, sentence in findings if holds]

@@ -21,6 +21,7 @@ from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import RunSettings, run_settings
 from fromscratch.optim.schedule_config import PhaseConfig, ScheduleConfig, check_order
+from fromscratch.track.config import TrackConfig
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.loss_scale import LossScaleConfig
 
@@ -243,13 +244,6 @@ class CheckpointConfig(_Table):
     keep_every: int = Field(default=0, ge=0)
     every_minutes: float = Field(default=30.0, ge=0.0, allow_inf_nan=False)
     background: bool = True
-
-
-class TrackConfig(_Table):
-    """Trackers besides the run's own files."""
-
-    tensorboard: bool = False
-    wandb: bool = False
 
 
 class ParallelConfig(_Table):

@@ -37,6 +37,16 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: No such recipe, an unknown key, a value that cannot be.
     """
+    name, text = read_recipe(name_or_path)
+    return parse_recipe(text, name=name, overrides=overrides)
+
+
+def read_recipe(name_or_path: str) -> tuple[str, str]:
+    """The name and the TOML text of a shipped recipe, or of a file.
+
+    Raises:
+        UserError: There is none.
+    """
     path = Path(name_or_path).expanduser()
     if path.suffix == ".toml" or path.is_file():
         try:
@@ -54,7 +64,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
                 fix=f"Shipped: {', '.join(shipped_recipes())}; or give a path to a .toml file.",
             )
         text = (resources.files("fromscratch.runs") / "recipes" / f"{name}.toml").read_text("utf-8")
-    return parse_recipe(text, name=name, overrides=overrides)
+    return name, text
 
 
 def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:

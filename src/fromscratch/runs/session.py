@@ -28,6 +28,7 @@ from fromscratch.runs.opened_data import POOLED, OpenedData
 from fromscratch.runs.recipe import Recipe, SampleConfig
 from fromscratch.tokenizer.tokenizer import Tokenizer
 from fromscratch.track.jsonl import JsonlTracker, append_event
+from fromscratch.track.mirrors import open_mirrors
 from fromscratch.track.tracker import Tracker, Trackers
 from fromscratch.train.compiled import compile_blocks, pays
 from fromscratch.train.guard import StopSignal
@@ -82,6 +83,14 @@ class Session:
                     duties_done=progress.duties_done,
                 )
                 tracker = Trackers([files, *listeners])
+                # First in the list: what they say when they are closed is still written down.
+                mirrors = open_mirrors(
+                    self.recipe.track,
+                    self.paths,
+                    recipe=self.recipe.model_dump(mode="json"),
+                    report=tracker.event,
+                )
+                tracker = Trackers([*mirrors, files, *listeners])
                 if resumed:
                     tracker.event("resumed", progress.step, f"from {self.resumed_from}", {})
                 compiled = self._compile(tracker)

@@ -144,7 +144,7 @@ class Saver:
             step=step,
             best=best,
             replace=progress.duties_done and self._unfinished_step == step,
-            keep=self._keep(step, wanted=best or must),
+            keep=self._keep(step, best=best),
             began=began,
         )
         self._saved_step, self._last_save = step, time.monotonic()
@@ -166,10 +166,12 @@ class Saver:
         self._under_way = job
         self._background.start(lambda: self._commit(job, snapshot))
 
-    def _keep(self, step: int, *, wanted: bool) -> Keep:
+    def _keep(self, step: int, *, best: bool) -> Keep:
         if self.plan.permanent(step):
             return "permanent"
-        return "recent" if wanted or self.plan.at(step) else "temporary"
+        # One made because the run was stopped takes no place among the scheduled ones: what a run
+        # can go back to must not depend on when it was interrupted.
+        return "recent" if best or self.plan.at(step) else "temporary"
 
     def _copied(self) -> Snapshot | None:
         """A copy of the state; None, and said once, where there is no memory for it."""
