@@ -106,9 +106,6 @@ def test_without_a_compiler_the_run_goes_on(monkeypatch):
     assert train(model, 1) == train(model_of(), 1)
 
 
-@pytest.mark.parametrize(
-    ("device", "seconds", "expected"),
-    [("cuda", 1, True), ("cpu", 60, False), ("cpu", 6000, True), ("mps", 6000, False)],
-)
-def test_it_is_left_out_where_it_does_not_pay(device, seconds, expected):
-    assert pays(torch.device(device), seconds) == expected
+@pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
+def test_it_is_left_out_where_it_does_not_pay(device, expected):
+    assert pays(torch.device(device)) == expected

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 
 from fromscratch.model.linear import product, suits_onednn
 
-CHUNK_BYTES = 128 * 2**20
+CHUNK_BYTES = 64 * 2**20
 """Of one chunk's logits in float32. Smaller ones read the head's matrix from memory more often."""
 
 _CACHED_BYTES = 8 * 2**20

@@ -1,14 +1,20 @@
-"""Linear layers whose float32 products on a CPU go to the faster of the two libraries at hand.
+"""Linear layers that are fast and sparing in float32 on a CPU.
 
 torch gives float32 products to MKL. oneDNN, which is in the same build, is faster at y = x W^T and
 at dx = dy W, and slower at dW = dy^T x (dev/LOG.md has the figures), so each goes where it is fast.
 Elsewhere, and for the few rows of generation, this is `torch.nn.Linear`.
+
+A layer may also take what it is applied to as a function of something smaller or needed anyway (an
+activation of what comes before it): then that is kept for the backward pass instead of both, and
+the function, cheap beside the product, is computed again. A compiler does as much where there is
+one.
 
 Shapes: N rows, K inputs, M outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,29 +48,49 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., K) to (..., M)."""
+        return self.of(None, x)
+
+    def of(self, function: Callable[[Tensor], Tensor] | None, x: Tensor) -> Tensor:
+        """Applies the layer to `function(x)`, elementwise or by row and without parameters."""
         if not suits_onednn(x):
-            return F.linear(x, self.weight, self.bias)
-        out: Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
-            x, self.weight, self.bias
+            return F.linear(x if function is None else function(x), self.weight, self.bias)
+        out: Tensor = _LinearOf.apply(  # type: ignore[no-untyped-call]
+            function, x, self.weight, self.bias
         )
         return out
 
 
-class _Linear(torch.autograd.Function):
+class _LinearOf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])  # (N, K)
-        ctx.save_for_backward(rows, weight)
-        ctx.has_bias = bias is not None
+    def forward(
+        ctx: Any,
+        function: Callable[[Tensor], Tensor] | None,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        inputs = x if function is None else function(x)  # (..., K)
+        ctx.save_for_backward(x, weight)
+        ctx.function, ctx.has_bias = function, bias is not None
+        rows = inputs.reshape(-1, inputs.shape[-1])  # (N, K)
         return product(rows, weight, bias).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_out: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
+        _, needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         by_rows = by_out.reshape(-1, by_out.shape[-1])  # (N, M)
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        by_x = product(by_rows, weight.mT).view(*by_out.shape[:-1], -1) if needs_x else None
-        by_weight = by_rows.mT @ rows if needs_weight else None
+        inputs, leaf = x, None
+        if ctx.function is not None:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                inputs = ctx.function(leaf)
+        by_weight = None
+        if needs_weight:
+            by_weight = by_rows.mT @ inputs.detach().reshape(-1, inputs.shape[-1])
+        by_x = product(by_rows, weight.mT).view(inputs.shape) if needs_x else None
+        if leaf is not None and by_x is not None:
+            (by_x,) = torch.autograd.grad(inputs, leaf, by_x)
         by_bias = by_rows.sum(dim=0) if ctx.has_bias and needs_bias else None
-        return by_x, by_weight, by_bias
+        return None, by_x, by_weight, by_bias

@@ -17,11 +17,18 @@ def _relu_squared(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
+def _gated(x: Tensor) -> Tensor:
+    """Shazeer (2020): silu(gate) * up, the two halves of (..., 2F)."""
+    gate, value = x.chunk(2, dim=-1)
+    return F.silu(gate) * value
+
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
     "relu2": _relu_squared,
+    "swiglu": _gated,
 }
 
 
@@ -34,16 +41,11 @@ class MLP(nn.Module):
         self.rows = (config.d_ff, config.d_ff) if self.gated else (config.d_ff,)
         self.up = Linear(config.d_model, sum(self.rows), bias=config.mlp_bias)
         self.down = Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
-        self.activation = None if self.gated else _ACTIVATIONS[config.activation]
+        self.activation = _ACTIVATIONS[config.activation]
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, C) to (B, T, C)."""
         hidden = self.up(x)  # (B, T, F), or (B, T, 2F): gate, then up
-        if self.activation is None:
-            gate, value = hidden.chunk(2, dim=-1)
-            hidden = F.silu(gate) * value
-        else:
-            hidden = self.activation(hidden)
-        out: Tensor = self.resid_dropout(self.down(hidden))
+        out: Tensor = self.resid_dropout(self.down.of(self.activation, hidden))
         return out

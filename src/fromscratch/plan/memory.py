@@ -12,7 +12,7 @@ from fromscratch.optim.eight_bits import moment_bytes
 
 _FP32 = 4
 
-LOGITS_CHUNK_BYTES = 128 * 2**20
+LOGITS_CHUNK_BYTES = 64 * 2**20
 """Of the float32 logits that exist at any moment: the head works on so many rows at a time."""
 
 USABLE_SHARE = 0.92
@@ -91,7 +91,10 @@ def activation_bytes_per_token(
     rms = on_cpu and model.norm == "rmsnorm" and model.norm_weight
     norm = width * _FP32 * (2 if rms else 1)
     product_inputs = size * (2 * width + query + query + 2 * key)
-    hidden = size * model.d_ff * (4 if model.gated else 2)
+    kept = 4 if model.gated else 2
+    if on_cpu and not half:
+        kept //= 2  # what the activation gives is computed again (model/linear.py)
+    hidden = size * model.d_ff * kept
     statistics = _FP32 * (model.n_head + (2 if model.norm == "layernorm" else 1) * 2)
     qk = 0
     if model.qk_norm:

@@ -166,8 +166,8 @@ class TrainConfig(_Table):
     """How long, in what portions, on what. Exactly one of `steps`, `tokens` and `epochs`.
 
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
-    `compile` compiles the blocks for training; `auto` does so on CUDA, and on a CPU for runs of ten
-    minutes and more. Where it does not work, the run says so once and goes on without.
+    `compile` compiles the blocks for training; `auto` does so on CUDA, where it pays. Where it does
+    not work, the run says so once and goes on without.
     Every `health_every` steps (0: never) each layer's norms, activations and attention are measured
     into health.jsonl.
     `precision` is what forward and backward compute in, the weights being fp32 always; `auto` is

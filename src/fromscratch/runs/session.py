@@ -120,12 +120,10 @@ class Session:
             self.lock.release()
 
     def _compile(self, tracker: Tracker) -> bool:
-        """Compiles the blocks where the recipe or the length of the run asks for it (R41)."""
-        recipe, model, config = self.recipe, self.state.model, self.config
-        tokens = (config.steps - self.state.progress.step) * recipe.train.tokens_per_step
-        seconds = tokens * config.flops_per_token / config.peak_flops
-        asked = recipe.train.compile
-        if tokens <= 0 or not (pays(model.device, seconds) if asked == "auto" else asked):
+        """Compiles the blocks where the recipe or the device asks for it (R41)."""
+        model, config = self.state.model, self.config
+        asked = self.recipe.train.compile
+        if not (pays(model.device) if asked == "auto" else asked):
             return False
         model.train()
         problem = compile_blocks(model, config.micro_batch, autocast=self.precision.autocast)

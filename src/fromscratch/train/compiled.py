@@ -19,16 +19,15 @@ import torch
 
 from fromscratch.model.gpt import GPT
 
-_PAYS_FROM_SECONDS = 600.0
-"""Of training on a CPU: below, compiling takes longer than it saves (dev/LOG.md)."""
 
+def pays(device: torch.device) -> bool:
+    """Whether blocks should be compiled where a recipe leaves it open.
 
-def pays(device: torch.device, seconds: float) -> bool:
-    """Whether a run of about so many seconds should be compiled when its recipe leaves it open.
-
-    On a GPU always; on Apple's, whose compiler backend is young, not unless it is asked for.
+    On CUDA. On a CPU the uncompiled blocks are as fast or faster, since their products go to the
+    faster library (model/linear.py), and start at once (benchmarks/RESULTS.md); Apple's backend is
+    young. Both compile when they are asked to.
     """
-    return device.type == "cuda" or (device.type == "cpu" and seconds >= _PAYS_FROM_SECONDS)
+    return device.type == "cuda"
 
 
 def compile_blocks(
