@@ -7,6 +7,7 @@ dense Qwen3 model; it is written as a folder that transformers opens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,18 +68,22 @@ class ModelBundle:
     sha256: str
 
 
-def save_model(folder: Path, model: GPT, tokenizer: Tokenizer) -> dict[str, Tensor]:
+def save_model(
+    folder: Path, model: GPT, tokenizer: Tokenizer, weights: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Writes a model as a Hugging Face folder.
 
     Args:
         folder: Exists.
         model: On any device.
         tokenizer: Written beside it.
+        weights: Its state dict, where the model itself has not all of it (FSDP).
 
     Returns:
         The rows of the vocabulary's padding, which are not in the folder's weights.
     """
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    found = model.state_dict() if weights is None else weights
+    state = {name: tensor.detach().cpu() for name, tensor in found.items()}
     kept, padding = cut_padding(model.config, state)
     config, tensors = to_huggingface(model.config, kept, eot_id=tokenizer.eot_id)
     save_tensors(folder / CHECKPOINT_WEIGHTS, tensors)

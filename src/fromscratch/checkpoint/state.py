@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fromscratch.checkpoint.bundle import load_model, load_tensors, save_model, save_tensors
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
@@ -20,6 +22,7 @@ from fromscratch.foundation.files import (
     read_json,
     write_atomically,
 )
+from fromscratch.foundation.sharded import fill, is_sharded, whole_on_host
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -47,6 +50,7 @@ class Progress:
         scaler: State of the fp16 loss scaler; None without one.
         versions: Of what computed this, for the record.
         threads: CPU threads that computed this: sums depend on them in the last bit.
+        ranks: Processes that trained together: likewise, and each has dropout of its own.
     """
 
     seed: int
@@ -64,6 +68,15 @@ class Progress:
     scaler: dict[str, float] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0
+    ranks: int = 1
+
+
+@dataclass(frozen=True)
+class WholeTensors:
+    """Weights and optimiser state of a sharded run, gathered on the host of one rank."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
 
 
 @dataclass
@@ -76,10 +89,32 @@ class TrainState:
     recipe_toml: str
     progress: Progress
 
-    def write(self, folder: Path) -> None:
-        """Writes all of it into an empty checkpoint folder."""
-        padding = save_model(folder, self.model, self.tokenizer)
-        tensors = self.optimizers.state()
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank has a part of it only."""
+        return any(is_sharded(parameter) for parameter in self.model.parameters())
+
+    def gather(self, *, keep: bool) -> WholeTensors:
+        """All of a sharded state: every rank calls this, before the one that keeps it writes.
+
+        Args:
+            keep: Whether this rank is that one.
+        """
+        return WholeTensors(
+            whole_on_host(self.model.state_dict(), keep=keep),
+            whole_on_host(self.optimizers.state(), keep=keep),
+        )
+
+    def write(self, folder: Path, whole: WholeTensors | None = None) -> None:
+        """Writes all of it into an empty checkpoint folder.
+
+        Args:
+            folder: Where to.
+            whole: What `gather` gave, of a sharded state.
+        """
+        weights = None if whole is None else whole.weights
+        padding = save_model(folder, self.model, self.tokenizer, weights)
+        tensors = self.optimizers.state() if whole is None else dict(whole.optimizer)
         tensors |= {_PADDING + name: rows for name, rows in padding.items()}
         save_tensors(folder / CHECKPOINT_OPTIMIZER, tensors)
         write_atomically(folder / CHECKPOINT_RECIPE, self.recipe_toml)
@@ -108,7 +143,9 @@ class TrainState:
                 f"The checkpoint {folder} holds a model of another shape than the recipe's.",
                 fix="Resume with the recipe that the run was started with.",
             )
-        self.model.load_state_dict(saved.state_dict(), strict=True)
+        weights = saved.state_dict()
+        for name, tensor in self.model.state_dict().items():
+            fill(tensor, weights[name])
         self.optimizers.load_state(tensors)
         content: dict[str, Any] = read_json(folder / CHECKPOINT_STATE)
         self.progress = Progress(**content)

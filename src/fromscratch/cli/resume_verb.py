@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import train_session
+from fromscratch.cli.session import ranks_of_this_run, train_session
 from fromscratch.cli.show import say
 
 
@@ -24,14 +24,14 @@ def run(
     """
     from fromscratch.runs.pick_up import open_run
 
-    with documents_progress() as progress:
-        session = open_run(run_folder, overrides or [], report=progress)
-    step = session.state.progress.step
-    if step >= session.config.steps and session.state.progress.duties_done:
-        say(f"{run_folder} has done all its {step:,} steps.")
-        say(
-            f"To train on: fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
-        )
-        return
-    say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
-    train_session(session)
+    with ranks_of_this_run() as ranks:
+        with documents_progress() as progress:
+            session = open_run(run_folder, overrides or [], report=progress, ranks=ranks)
+        step = session.state.progress.step
+        if step >= session.config.steps and session.state.progress.duties_done:
+            say(f"{run_folder} has done all its {step:,} steps.")
+            more = f"fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
+            say(f"To train on: {more}")
+            return
+        say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
+        train_session(session)

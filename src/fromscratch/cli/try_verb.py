@@ -36,7 +36,13 @@ def run(
     from fromscratch.data.watching import unwatched
     from fromscratch.foundation.errors import UserError
     from fromscratch.foundation.files import RunPaths
+    from fromscratch.foundation.world import world_from_environment
 
+    if world_from_environment().size > 1:
+        raise UserError(
+            "`try` measures one process on this machine, and trains in it.",
+            fix="Start it without torchrun; `train` and `resume` take many processes.",
+        )
     for word in overrides or []:
         if "=" not in word and Path(word).exists():
             raise UserError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.sharded import is_sharded, like_it
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.groups import NamedParameter, group_parameters, row_blocks
@@ -77,6 +78,9 @@ class Optimizers:
                     value = tensors[f"{member.name}.{key}.{parameter.name}"]
                     # A fused kernel reads the step count where the weight is; others on the CPU.
                     beside = key != "step" or on_device
+                    if key != "step" and is_sharded(parameter.value):
+                        state[key] = like_it(value, parameter.value)
+                        continue
                     state[key] = value.to(parameter.value.device if beside else "cpu", copy=True)
                 member.optimizer.state[parameter.value] = state
 

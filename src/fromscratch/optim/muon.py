@@ -3,7 +3,8 @@
 For a hidden matrix the update is the nearest semi-orthogonal matrix to its Nesterov momentum, found
 by Newton-Schulz iteration. Matrices of the same shape are iterated together as one batch, which is
 where most of the time goes on a CPU; fused matrices (q, k, v; gate, up) are orthogonalised part by
-part. Where bfloat16 is slow the iteration runs in float32.
+part. A matrix whose rows lie on several ranks is gathered, since its update needs all of it; every
+rank orthogonalises it and keeps its own rows. Where bfloat16 is slow the iteration runs in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from fromscratch.foundation.sharded import gathered, is_sharded, local, part_like
 
 # The quintic of Jordan et al. (2024): steep at zero, so that five steps bring every singular value
 # above about 1/3000 of the largest into roughly [0.7, 1.2].
@@ -89,20 +92,28 @@ class Muon(torch.optim.Optimizer):
         parameters = [p for p in group["params"] if p.grad is not None]
         if not parameters:
             return
-        gradients = [p.grad for p in parameters]
+        # Of a sharded matrix, this rank's rows: what is done to each element needs no others.
+        rows_here = [local(p) for p in parameters]
+        gradients = [local(p.grad) for p in parameters]
         for p in parameters:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        means = [self.state[p]["momentum"] for p in parameters]
+        means = [local(self.state[p]["momentum"]) for p in parameters]
         torch._foreach_lerp_(means, gradients, 1.0 - momentum)
         nesterov = torch._foreach_lerp(gradients, means, momentum)
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"])
+            torch._foreach_mul_(rows_here, 1.0 - lr * group["weight_decay"])
 
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for parameter, update in zip(parameters, nesterov, strict=True):
+        changes: list[tuple[Tensor, Tensor]] = []
+        for parameter, mine in zip(parameters, nesterov, strict=True):
+            update, changed = mine, parameter.data
+            if is_sharded(parameter):
+                update = gathered(mine, parameter)
+                changed = torch.zeros_like(update)
+                changes.append((parameter, changed))
             rows = self._blocks.get(parameter, (parameter.shape[0],))
-            for target, part in zip(parameter.split(rows), update.split(rows), strict=True):
+            for target, part in zip(changed.split(rows), update.split(rows), strict=True):
                 by_shape.setdefault(part.shape, []).append((target, part))
         dtype = iteration_dtype(parameters[0].device)
         for shape, pairs in by_shape.items():
@@ -110,3 +121,5 @@ class Muon(torch.optim.Optimizer):
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             targets = [target for target, _ in pairs]
             torch._foreach_add_(targets, list(updates.to(targets[0].dtype)), alpha=-lr * scale)
+        for parameter, change in changes:
+            local(parameter).add_(local(part_like(change, parameter)))

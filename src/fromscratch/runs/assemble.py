@@ -22,11 +22,13 @@ from fromscratch.foundation.files import (
     free_bytes,
     write_atomically,
 )
-from fromscratch.foundation.hardware import peak_flops, resolve_device
-from fromscratch.foundation.world import World
+from fromscratch.foundation.hardware import peak_flops
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
+from fromscratch.parallel.device import device_of_rank
+from fromscratch.parallel.ranks import Ranks
+from fromscratch.parallel.share import share
 from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
@@ -36,38 +38,57 @@ from fromscratch.track.jsonl import append_event
 from fromscratch.train.loop import LoopConfig
 
 
-def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
+def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = None) -> Session:
     """Makes a run folder and everything to train in it.
 
     Args:
         recipe: What to run.
         root: The run folder; must not exist.
         report: Told how the preparation of data goes.
+        ranks: Who trains it; this process alone when left out. Rank 0 prepares the data and makes
+            the folder.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
     """
+    ranks = Ranks() if ranks is None else ranks
     paths = RunPaths(root)
-    refuse_existing(paths)
+    ranks.from_main(lambda: refuse_existing(paths))
     check_supported(recipe)
-    resolve_device(recipe.train.device)
-    _check_space(recipe, root)
-    data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    recipe = recipe.on_data(data.folders)
-    lock = FileLock(paths.lock)
-    session = build_session(recipe, paths, data, lock)
-    root.mkdir(parents=True, exist_ok=True)
+    check_shares(recipe, ranks)
+    device_of_rank(recipe.train.device, ranks.world)
+    ranks.from_main(lambda: _check_space(recipe, root))
+    data = ranks.main_first(
+        lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
+    )
+    placed = recipe.on_data(data.folders)
+    session = build_session(placed, paths, data, FileLock(paths.lock), ranks)
+    ranks.from_main(lambda: _make_folder(session))
+    return session
+
+
+def _make_folder(session: Session) -> None:
+    """The run's folder with its recipe, and what the person should know before it starts."""
+    paths, recipe, lock = session.paths, session.recipe, session.lock
+    paths.root.mkdir(parents=True, exist_ok=True)
     acquire(lock, paths)
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
-        for name, message in (*data.warnings, *mixture_notes(recipe, session.config.steps)):
+        notes = (*session.data.warnings, *mixture_notes(recipe, session.config.steps))
+        for name, message in (*notes, *alone_notes(recipe, session.ranks)):
             append_event(paths, name, 0, message, {})
             session.notes.append((name, message))
     except BaseException:
         lock.release()
         raise
-    return session
+
+
+def alone_notes(recipe: Recipe, ranks: Ranks) -> list[tuple[str, str]]:
+    """What a setting for several processes does in one: nothing."""
+    if recipe.parallel.mode == "fsdp" and not ranks.world.launched:
+        return [("parallel", 'parallel.mode = "fsdp" has no effect in one process (see torchrun)')]
+    return []
 
 
 def mixture_notes(recipe: Recipe, steps: int) -> list[tuple[str, str]]:
@@ -75,7 +96,7 @@ def mixture_notes(recipe: Recipe, steps: int) -> list[tuple[str, str]]:
     return [("mixture", sentence) for sentence in mixture_warnings(recipe, steps)]
 
 
-def check_supported(recipe: Recipe, world: World | None = None) -> None:
+def check_supported(recipe: Recipe) -> None:
     """Refuses what a recipe asks for and this release cannot do.
 
     Raises:
@@ -89,20 +110,38 @@ def check_supported(recipe: Recipe, world: World | None = None) -> None:
             f'The recipe "{recipe.name}" does not say what to train on.',
             fix="Give data.path=FOLDER (prepared data or text files).",
         )
-    if world is not None and world.size > 1:
-        raise UserError(
-            f"torchrun started {world.size} processes, and this release trains in one.",
-            fix="Start it without torchrun.",
-        )
+
+
+def check_shares(recipe: Recipe, ranks: Ranks) -> None:
+    """Refuses a number of processes that the windows of a step cannot be dealt out to."""
+    samples, micro, size = recipe.samples_per_step, recipe.train.micro_batch, ranks.size
+    if samples % (size * micro) == 0:
+        return
+    of_processes = _divisors(samples // micro)
+    fix = f"With this micro-batch: {of_processes} processes."
+    if samples % size == 0:
+        fix += f" With {size} processes, train.micro_batch: {_divisors(samples // size)}."
+    raise UserError(
+        f"The {samples:,} windows of a step (train.tokens_per_step / model.context) cannot be "
+        f"dealt out to {size} processes with train.micro_batch = {micro}.",
+        fix=fix,
+    )
+
+
+def _divisors(number: int) -> str:
+    found = [n for n in range(1, min(number, 10_000) + 1) if number % n == 0]
+    return ", ".join(map(str, found[:24]))
 
 
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock) -> Session:
+def build_session(
+    recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock, ranks: Ranks
+) -> Session:
     """Model, optimisers and the loop's numbers, at step 0."""
     _check_step_size(recipe, data)
-    device = resolve_device(recipe.train.device)
+    device = device_of_rank(recipe.train.device, ranks.world)
     steps = recipe.steps(windows_per_epoch=data.windows_per_epoch)
     if steps is None:
         raise UserError(
@@ -116,6 +155,12 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
     dtype = torch.float32 if precision_of(recipe, device) != "bf16" else torch.bfloat16
     if precision_of(recipe, device) == "tf32":
         torch.set_float32_matmul_precision("high")
+    shared = share(
+        model,
+        launched=ranks.world.launched,
+        mode=recipe.parallel.mode,
+        half=dtype if dtype != torch.float32 else None,
+    )
     config = LoopConfig(
         steps=steps,
         samples_per_step=recipe.samples_per_step,
@@ -127,7 +172,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         sample_every=recipe.sample.every,
         checkpoint_every=recipe.checkpoint.every,
         flops_per_token=flops_per_token(recipe.model),
-        peak_flops=peak_flops(device, dtype).flops,
+        peak_flops=ranks.size * peak_flops(device, dtype).flops,
         seed=recipe.train.seed,
     )
     state = TrainState(
@@ -142,6 +187,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
             recipe_hash=recipe.hash,
             versions=versions(),
             threads=torch.get_num_threads(),
+            ranks=ranks.size,
         ),
     )
     return Session(
@@ -149,6 +195,8 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         paths=paths,
         data=data,
         state=state,
+        ranks=ranks,
+        shared=shared,
         config=config,
         notes=[],
         resumed_from=None,

@@ -129,6 +129,5 @@ def not_yet(recipe: Recipe) -> list[str]:
         (train.compile, "train.compile is not there yet"),
         (recipe.track.tensorboard, "track.tensorboard is not there yet"),
         (recipe.track.wandb, "track.wandb is not there yet"),
-        (recipe.parallel.mode != "ddp", 'parallel.mode = "fsdp" is not there yet'),
     ]
     return [sentence for holds, sentence in findings if holds]

@@ -26,6 +26,8 @@ from fromscratch.data.batches import TrainingData
 from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.schedules import Schedule
 from fromscratch.foundation.seeds import derive_seed
+from fromscratch.parallel.ranks import AgreedStop, Ranks
+from fromscratch.parallel.share import SharedModel
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
 from fromscratch.train.guard import StopSignal, UpdateGuard
 from fromscratch.train.objectives import Objective
@@ -38,8 +40,8 @@ class LoopConfig:
 
     Attributes:
         steps: Updates in the whole run.
-        samples_per_step: Windows in the global batch.
-        micro_batch: Windows in one forward and backward pass.
+        samples_per_step: Windows in the global batch, of all ranks.
+        micro_batch: Windows in one forward and backward pass of one rank.
         schedule: Fraction of the peak learning rates by step.
         lr: AdamW's peak, for the log.
         clip: Largest global gradient norm; 0 for none.
@@ -47,7 +49,7 @@ class LoopConfig:
         sample_every: Steps between samples; 0 for none.
         checkpoint_every: Steps between checkpoints.
         flops_per_token: For MFU.
-        peak_flops: The device's, likewise.
+        peak_flops: Of all ranks' devices together, likewise.
         seed: The run's.
     """
 
@@ -96,7 +98,11 @@ class Duties(Protocol):
         """
 
     def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
-        """Continues the fixed prompts; raises as `validate` does."""
+        """Continues the fixed prompts; raises as `validate` does.
+
+        Args:
+            should_stop: Of this rank alone.
+        """
 
 
 class Trainer:
@@ -112,6 +118,9 @@ class Trainer:
         tracker: Where results go.
         stop: Asked between micro-batches and between batches of an evaluation.
         autocast: Context of the forward pass.
+        ranks: Who trains with this process. All run this same loop on the same numbers; only rank 0
+            has a store and trackers that write.
+        shared: The state's model as the ranks share it.
     """
 
     def __init__(
@@ -125,15 +134,20 @@ class Trainer:
         tracker: Tracker,
         stop: StopSignal,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        ranks: Ranks | None = None,
+        shared: SharedModel | None = None,
     ) -> None:
+        self.ranks = Ranks() if ranks is None else ranks
+        self.shared = SharedModel(state.model) if shared is None else shared
         self.state = state
         self.data = data
-        self.objective = objective
+        self.objective = self.shared.through(objective)
         self.duties = duties
         self.config = config
         self.store = store
         self.tracker = tracker
-        self.stop = stop
+        self.signal = stop
+        self.stop = AgreedStop(stop, self.ranks)
         self.autocast = autocast
         self.guard = UpdateGuard(in_a_row=state.progress.refused_in_a_row)
         self._session_start = time.perf_counter()
@@ -155,7 +169,8 @@ class Trainer:
         """
         progress = self.state.progress
         self.state.model.train()
-        self.store.point_again(progress.step, progress.best_step)
+        if self.ranks.is_main:
+            self.store.point_again(progress.step, progress.best_step)
         if not progress.duties_done:
             self._do_duties()
         if progress.step == 0 and not self.stop():
@@ -168,13 +183,13 @@ class Trainer:
                 break
             if self._due(self.config.checkpoint_every):
                 self._save()
-        if self._saved_step != progress.step:
-            self._save(must=True)
+        self._save(must=True)
         finished = progress.step >= self.config.steps and progress.duties_done
         if finished:
             self._event("finished", f"all {self.config.steps:,} steps done")
         else:
-            self._event("stopped", f"{self.stop.requested}: saved at step {progress.step:,}")
+            why = self.signal.requested or "another rank was asked to stop"
+            self._event("stopped", f"{why}: saved at step {progress.step:,}")
         return finished
 
     # --- one step ---------------------------------------------------------------------------------
@@ -185,16 +200,21 @@ class Trainer:
         step = progress.step + 1
         begin = time.perf_counter()
         # Dropout draws from the global generators; their state is a function of the step.
-        torch.manual_seed(derive_seed(config.seed, "step", step))
+        # On ranks of their own it differs; rank 0's is that of a process alone.
+        rank = self.ranks.world.rank
+        torch.manual_seed(derive_seed(config.seed, "step", step, *([rank] if rank else [])))
+        first, n_samples = self.ranks.part(progress.sample, config.samples_per_step)
         outcome = train_step(
             self.state.model,
             self.objective,
             self.state.optimizers,
-            self.data.micro_batches(progress.sample, config.samples_per_step, config.micro_batch),
+            self.data.micro_batches(first, n_samples, config.micro_batch),
             fraction=config.schedule.at(step),
             clip=config.clip,
             autocast=self.autocast,
             should_stop=self.stop,
+            ranks=self.ranks,
+            syncing=self.shared.syncing,
         )
         if outcome is None:
             return False
@@ -256,7 +276,8 @@ class Trainer:
                 evaluations = self.duties.validate(self.stop)
             eval_seconds = time.perf_counter() - begin
             if config.sample_every and (self._at_an_end() or self._due(config.sample_every)):
-                samples = self.duties.sample(self.stop)
+                # Rank 0 samples alone: it asks whether it was itself told to stop.
+                samples = self.duties.sample(self.stop.here)
         except Interrupted:
             return False
         progress.duties_done = True
@@ -301,12 +322,22 @@ class Trainer:
         room. Only the first save of a run and the last of a session must succeed.
         """
         progress = self.state.progress
-        if self._saved_step == progress.step and not best:
+        # Rank 0 decides for all: only there can a save have failed before.
+        wanted = self.ranks.is_main and (self._saved_step != progress.step or best)
+        if not self.ranks.any(wanted):
+            return
+        whole = self.state.gather(keep=self.ranks.is_main) if self.state.is_sharded else None
+        if not self.ranks.is_main:
             return
         replace = progress.duties_done and self._unfinished_step == progress.step
         try:
             self.tracker.flush()
-            folder = self.store.save(progress.step, self.state.write, best=best, replace=replace)
+            folder = self.store.save(
+                progress.step,
+                lambda path: self.state.write(path, whole),
+                best=best,
+                replace=replace,
+            )
         except OSError as error:
             reason = error.strerror or str(error)
             self._event("checkpoint_failed", f"not saved at step {progress.step:,}: {reason}")
