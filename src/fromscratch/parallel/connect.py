@@ -9,10 +9,14 @@ a run ends, one rank says why, and only one.
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -43,6 +47,9 @@ class ConnectedRanks(Ranks):
         world: Which one this is.
         store: Where all ranks can leave short notes for each other.
         say: How an error is told by a thread, when the main thread cannot.
+
+    Attributes:
+        exit_code: With which the process ends, where it ends before the ranks have parted.
     """
 
     def __init__(self, world: World, store: Store, say: Callable[[UserError], None]) -> None:
@@ -50,6 +57,11 @@ class ConnectedRanks(Ranks):
         self._store = store
         self._say = say
         self._questions = 0
+        self.exit_code = 2
+        # A run that breaks off leaves threads behind that wait for the network; Python's own way to
+        # end would tear them down in the middle of it. Registered early: what others registered
+        # later is done before.
+        atexit.register(self._leave)
         self._host = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
         wire = dist.new_group(backend="gloo", timeout=_LISTEN_TIMEOUT)
         others = list(range(1, world.size)) if world.is_main else [0]
@@ -91,6 +103,7 @@ class ConnectedRanks(Ranks):
     def explained(self, error: Exception) -> Exception:
         if isinstance(error, UserError):
             return error
+        _not_before_the_sentence()
         gone = self._tripwire.gone(patience=_NEWS_SECONDS)
         return error if gone is None else _gone_error(gone, self.size)
 
@@ -107,10 +120,22 @@ class ConnectedRanks(Ranks):
         self._tripwire.farewell()
         dist.barrier(group=self._host)
         dist.destroy_process_group()
+        atexit.unregister(self._leave)
+
+    def _leave(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.exit_code)
 
     def _last_words(self, gone: int) -> None:
         if self.claim():
             self._say(_gone_error(gone, self.size))
+
+
+def _not_before_the_sentence() -> None:
+    """Ignores SIGTERM: the launcher sends it to the survivors as soon as one has ended."""
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _gone_error(rank: int, size: int) -> UserError:
@@ -140,9 +165,11 @@ def connected(world: World, say: Callable[[UserError], None]) -> Iterator[Ranks]
     try:
         yield ranks
     except Exception as error:
+        _not_before_the_sentence()
         explained = ranks.explained(error)
+        ranks.exit_code = 2 if isinstance(explained, UserError) else 1
         if not ranks.claim():
-            raise SystemExit(2) from None
+            raise SystemExit(ranks.exit_code) from None
         if explained is error:
             raise
         raise explained from None
