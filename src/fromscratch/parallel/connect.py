@@ -66,7 +66,10 @@ class ConnectedRanks(Ranks):
         wire = dist.new_group(backend="gloo", timeout=_LISTEN_TIMEOUT)
         others = list(range(1, world.size)) if world.is_main else [0]
         self._tripwire = Tripwire(
-            wire, world.rank, others if world.size > 1 else [], self._last_words
+            wire,
+            others if world.size > 1 else [],
+            news=self._pass_on,
+            last_words=self._last_words,
         )
 
     def sum(self, *values: float) -> list[float]:
@@ -104,8 +107,25 @@ class ConnectedRanks(Ranks):
         if isinstance(error, UserError):
             return error
         _not_before_the_sentence()
-        gone = self._tripwire.gone(patience=_NEWS_SECONDS)
+        gone = self._who_is_gone()
         return error if gone is None else _gone_error(gone, self.size)
+
+    def _who_is_gone(self) -> int | None:
+        """The rank whose end broke the connections; None where none has broken off."""
+        deadline = time.monotonic() + _NEWS_SECONDS
+        gone = None
+        while gone is None and time.monotonic() < deadline:
+            gone = self._tripwire.gone(patience=0.05)
+            with suppress(RuntimeError):
+                # Who noticed first noticed the first; the others may have seen only him leave.
+                if self._store.check(["gone"]):
+                    gone = int(self._store.get("gone"))
+        return gone
+
+    def _pass_on(self, gone: int) -> None:
+        with suppress(RuntimeError):
+            if not self._store.check(["gone"]):
+                self._store.set("gone", str(gone))
 
     def claim(self) -> bool:
         """Whether this rank is the one to say why the run ends: the first that asks."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 10.0
 """For the main thread to notice by itself; torchrun kills what is left after 30."""
 
 
@@ -24,8 +24,8 @@ class Tripwire:
 
     Args:
         group: A gloo group that nothing else uses.
-        rank: This rank.
         others: Those to listen to.
+        news: Called at once with the rank that is gone.
         last_words: Called with the rank that is gone where the main thread has not ended the
             process in time; the process ends afterwards.
     """
@@ -33,12 +33,13 @@ class Tripwire:
     def __init__(
         self,
         group: dist.ProcessGroup,
-        rank: int,
         others: list[int],
+        news: Callable[[int], None],
         last_words: Callable[[int], None],
     ) -> None:
         self._group = group
         self._others = others
+        self._news = news
         self._last_words = last_words
         self._tripped = threading.Event()
         self._gone: int | None = None
@@ -70,6 +71,7 @@ class Tripwire:
         if self._gone is None:
             self._gone = other
         self._tripped.set()
+        self._news(other)
         if not self._over.wait(GRACE_SECONDS):
             self._last_words(other)
             os._exit(1)
