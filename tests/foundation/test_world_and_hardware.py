@@ -19,7 +19,7 @@ def test_alone_and_among_others() -> None:
     assert world_from_environment({}) == World(0, 1, 0)
     assert world_from_environment({}).is_main
     here = world_from_environment({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"})
-    assert here == World(rank=3, size=8, local_rank=1)
+    assert here == World(rank=3, size=8, local_rank=1, launched=True)
     assert not here.is_main
 
 
