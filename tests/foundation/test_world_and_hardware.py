@@ -23,6 +23,12 @@ def test_alone_and_among_others() -> None:
     assert not here.is_main
 
 
+@pytest.mark.parametrize(("machines", "attempt"), [("1", 2), ("2", 0)])
+def test_restarts_are_told_apart_on_one_machine(machines: str, attempt: int) -> None:
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "2"}
+    assert world_from_environment(launched | {"GROUP_WORLD_SIZE": machines}).attempt == attempt
+
+
 @pytest.mark.parametrize(
     ("reported", "key"),
     [

@@ -14,14 +14,14 @@ PATIENCE = 240.0
 
 
 def torchrun(
-    *arguments: str | Path, processes: int = 2, cwd: Path, log: Path
+    *arguments: str | Path, processes: int = 2, restarts: int = 0, cwd: Path, log: Path
 ) -> subprocess.Popen[bytes]:
     """Starts processes that train together, one thread each; what they say goes into `log`."""
     with open(log, "wb") as said:
         return subprocess.Popen(
             [
                 sys.executable, "-m", torch.distributed.run.__name__, "--standalone",
-                "--nproc-per-node", str(processes), *map(str, arguments),
+                "--nproc-per-node", str(processes), "--max-restarts", str(restarts), *map(str, arguments),
             ],
             cwd=cwd,
             env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},

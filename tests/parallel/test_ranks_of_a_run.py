@@ -112,6 +112,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def from_the_middle(place: Path, name: str) -> Path:
+    """The reference, as if it had been killed after MIDDLE steps."""
+    run = place / name
+    shutil.copytree(place / "reference", run, symlinks=True)
+    for folder in (run / "checkpoints").glob("step-*"):
+        if int(folder.name.removeprefix("step-")) > MIDDLE:
+            shutil.rmtree(folder)
+    return run
+
+
 @pytest.mark.slow
 def test_two_train_stop_together_and_one_goes_on(place: Path):
     run, log = place / "two", place / "two.log"
@@ -137,11 +147,7 @@ def test_two_train_stop_together_and_one_goes_on(place: Path):
 
 @pytest.mark.slow
 def test_shards_go_on_where_one_stood_and_a_death_ends_them_with_a_sentence(place: Path):
-    run, log = place / "sharded", place / "sharded.log"
-    shutil.copytree(place / "reference", run, symlinks=True)
-    for folder in (run / "checkpoints").glob("step-*"):
-        if int(folder.name.removeprefix("step-")) > MIDDLE:
-            shutil.rmtree(folder)
+    run, log = from_the_middle(place, "sharded"), place / "sharded.log"
     command = ["-m", "--", "fromscratch", "resume", run, "parallel.mode=fsdp"]
     launcher = torchrun(*command, cwd=place, log=log)
     later = run / f"checkpoints/step-{MIDDLE + 6:08}"
@@ -161,6 +167,17 @@ def test_shards_go_on_where_one_stood_and_a_death_ends_them_with_a_sentence(plac
     with contextlib.chdir(place):
         alone("resume", run, "parallel.mode=ddp")
     assert events(run, "resumed")[-1]["step"] > MIDDLE
+    assert_same_run(run, place / "reference")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_again_and_they_go_on(place: Path):
+    run, log = from_the_middle(place, "again"), place / "again.log"
+    launcher = torchrun("-m", "--", "fromscratch", "resume", run, restarts=1, cwd=place, log=log)
+    wait_until(launcher, (run / f"checkpoints/step-{MIDDLE + 6:08}").is_dir, log)
+    os.kill(process_of(launcher, 1), signal.SIGKILL)
+    assert launcher.wait(PATIENCE) == 0, log.read_text()[-3000:]
+    assert len(events(run, "resumed")) == 2
     assert_same_run(run, place / "reference")
 
 

@@ -199,7 +199,9 @@ def connected(world: World, say: Callable[[UserError], None]) -> Iterator[Ranks]
 def _connect(world: World, say: Callable[[UserError], None]) -> ConnectedRanks:
     try:
         found = rendezvous("env://", world.rank, world.size, timeout=_JOIN_TIMEOUT)
-        store, rank, size = next(found)
+        shared, rank, size = next(found)
+        # torchrun keeps its store when it starts everybody again: what the dead left there stays.
+        store = PrefixStore(f"attempt-{world.attempt}", shared)
         # Tensors on the host and on the GPU each take their own way.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(
