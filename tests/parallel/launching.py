@@ -21,7 +21,8 @@ def torchrun(
         return subprocess.Popen(
             [
                 sys.executable, "-m", torch.distributed.run.__name__, "--standalone",
-                "--nproc-per-node", str(processes), "--max-restarts", str(restarts), *map(str, arguments),
+                "--nproc-per-node", str(processes), "--max-restarts", str(restarts),
+                *map(str, arguments),
             ],
             cwd=cwd,
             env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
