@@ -183,10 +183,6 @@ MISTAKES = {
         ["train", "tiny.toml", "train.device=cdua", "--run", "new"],
         ["cdua", 'Did you mean "cuda"?'],
     ),
-    "what this release cannot do": (
-        ["train", "tiny.toml", "train.compile=true", "--run", "new"],
-        ["train.compile"],
-    ),
     "an engine of another optimiser": (
         ["train", "tiny.toml", "optim.engine=torchao", "--run", "new"],
         ["optim.engine", 'no effect with optim.name = "adamw"', "optim.name=adamw8bit"],

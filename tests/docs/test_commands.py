@@ -42,7 +42,15 @@ RUN_PAGES = {
     "README.md",
     *(
         f"docs/{page}.md"
-        for page in ("checkpoints", "data", "guards", "planning", "tokenizers", "training")
+        for page in (
+            "checkpoints",
+            "data",
+            "guards",
+            "multi-gpu",
+            "planning",
+            "tokenizers",
+            "training",
+        )
     ),
 }
 """Those whose commands are run by a test below."""
@@ -60,6 +68,11 @@ def newcomer(tmp_path: Path) -> Path:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fromscratch "$@"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    launcher = program.with_name("torchrun")
+    launcher.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"\n'
+    )
+    launcher.chmod(program.stat().st_mode)
     return tmp_path
 
 
@@ -202,6 +215,13 @@ def test_the_table_of_checkpoint_keys_is_the_recipe_s():
     assert {name: json.loads(value) for name, value in rows} == defaults
 
 
+@pytest.mark.slow
+def test_the_commands_about_many_processes_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/multi-gpu.md", newcomer) >= 2
+    events = (newcomer / "runs/two/events.jsonl").read_text()
+    assert '"ranks_changed"' in events
+
+
 def test_every_other_page_runs_nothing():
     for page in PAGES:
         if page not in RUN_PAGES:
@@ -213,7 +233,11 @@ NOT_RUN = [(page, c) for page in PAGES for c, _ in commands(page, run=False)]
 
 @pytest.mark.parametrize(("page", "command"), NOT_RUN)
 def test_commands_that_need_a_network_or_hours_have_the_right_options(page: str, command: str):
-    program, *words = shlex.split(command)
+    words = shlex.split(command)
+    if words[0] == "torchrun":
+        assert words[words.index("fromscratch") - 2 :][:2] == ["-m", "--"]
+        words = words[words.index("fromscratch") :]
+    program, *words = words
     assert program == "fromscratch"
     arguments = parsed(words)
     if words[0] in ("plan", "train"):  # the recipe is there, and every key in it

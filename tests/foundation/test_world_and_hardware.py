@@ -24,8 +24,14 @@ def test_alone_and_among_others() -> None:
     assert world_from_environment({}) == World(0, 1, 0)
     assert world_from_environment({}).is_main
     here = world_from_environment({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"})
-    assert here == World(rank=3, size=8, local_rank=1)
+    assert here == World(rank=3, size=8, local_rank=1, launched=True)
     assert not here.is_main
+
+
+@pytest.mark.parametrize(("machines", "attempt"), [("1", 2), ("2", 0)])
+def test_restarts_are_told_apart_on_one_machine(machines: str, attempt: int) -> None:
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "2"}
+    assert world_from_environment(launched | {"GROUP_WORLD_SIZE": machines}).attempt == attempt
 
 
 @pytest.mark.parametrize(

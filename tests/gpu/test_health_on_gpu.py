@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fromscratch.data.batches import Batch
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
@@ -34,7 +35,7 @@ def trained(device: str, *, look: bool, steps: int = 5) -> tuple[GPT, list[Healt
         ids = torch.randint(0, 101, (4, 65), generator=draw)
         batch = Batch(ids[:, :-1], ids[:, 1:])
         outcome = train_step(
-            model, next_token_loss, optimizers, [batch], fraction=1.0, clip=1.0,
+            model, next_token_loss, optimizers, [batch], settings=StepSettings(clip=1.0),
             around_update=probe.around_update if look else nullcontext,
         )  # fmt: skip
         assert outcome is not None

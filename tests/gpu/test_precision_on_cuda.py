@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fromscratch.data.batches import Batch
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.adamw8bit import AdamW8bit
@@ -44,7 +45,7 @@ def train(
         scaler = precision.scaler(state)
         outcome = train_step(
             model, next_token_loss, optimizers, batches(step),
-            fraction=1.0, clip=1.0, autocast=precision.autocast, scaler=scaler,
+            settings=StepSettings(clip=1.0), autocast=precision.autocast, scaler=scaler,
         )  # fmt: skip
         assert outcome is not None
         state = None if scaler is None else scaler.state()

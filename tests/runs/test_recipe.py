@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.runs.planning import make_plan, not_yet
+from fromscratch.runs.planning import make_plan
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe, parse_recipe, shipped_recipes
 
@@ -99,9 +99,3 @@ def test_epochs_become_steps_once_the_data_is_known():
     recipe = load_recipe("transformer-room-3m")
     assert recipe.steps() is None
     assert recipe.steps(windows_per_epoch=3_200) == 40 * 3_200 // 32
-
-
-def test_what_this_release_cannot_do_is_said_and_only_that():
-    assert not_yet(load_recipe("try")) == []
-    assert not_yet(load_recipe("rangeflow-124m")) == []
-    assert any("train.phase" in s for s in not_yet(load_recipe("fgpt-662m")))

@@ -10,6 +10,7 @@ from tiny import double_loss, pieces, ragged, tiny, weights
 
 from fromscratch.data.batches import Batch
 from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.attention import AttentionInputs
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
@@ -27,7 +28,7 @@ def measured(name: str, clip: float):
     before = weights(model)
     batch = ragged(8)
     outcome = train_step(
-        model, double_loss, optimizers, pieces(batch, 4), fraction=1.0, clip=clip,
+        model, double_loss, optimizers, pieces(batch, 4), settings=StepSettings(clip=clip),
         around_update=probe.around_update,
     )  # fmt: skip
     result = probe.result(1, outcome.grad_norm, batch.rows(4, 8), nullcontext)
@@ -133,7 +134,7 @@ def test_an_update_that_was_refused_was_not_measured():
     probe = HealthProbe(model, optimizers)
     batch = ragged(4)
     outcome = train_step(
-        model, double_loss, optimizers, [batch], fraction=1.0, clip=1.0,
+        model, double_loss, optimizers, [batch], settings=StepSettings(clip=1.0),
         accept=lambda loss, norm: False, around_update=probe.around_update,
     )  # fmt: skip
     assert not outcome.applied

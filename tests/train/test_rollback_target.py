@@ -12,6 +12,7 @@ from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.optim.config import OptimConfig
+from fromscratch.parallel.ranks import Ranks
 from fromscratch.tokenizer.build import bytes_tokenizer
 from fromscratch.train.rollback import commit_rollback, roll_back
 
@@ -52,13 +53,13 @@ def weights_of(state: TrainState) -> float:
 def test_back_to_the_last_scheduled_one_before_the_refusals(run):
     state, store = run
     progress = state.progress
-    rollback = roll_back(state, store, every=5, refused=3)
+    rollback = roll_back(state, store, Ranks(), every=5, refused=3)
     assert (rollback.from_step, rollback.to_step, rollback.samples) == (23, 20, (160, 184))
     assert state.progress is progress
     assert weights_of(state) == 20.0
     assert progress.skipped == [[160, 184]]
     assert progress.refused_in_a_row == 0
-    commit_rollback(state, store)
+    assert commit_rollback(state, store, Ranks()) is None
     assert store.steps() == [10, 12, 15, 20]
     again = roll_back_from(state, store, 23, 26)
     assert again == 15, "without a new checkpoint since: further back"
@@ -71,15 +72,15 @@ def roll_back_from(state: TrainState, store: CheckpointStore, step: int, sample:
     at(state, step)
     state.progress.sample = sample * SIZE
     state.progress.refused_in_a_row = 3
-    to_step = roll_back(state, store, every=5, refused=3).to_step
-    commit_rollback(state, store)
+    to_step = roll_back(state, store, Ranks(), every=5, refused=3).to_step
+    assert commit_rollback(state, store, Ranks()) is None
     return to_step
 
 
 def test_a_new_checkpoint_in_between_is_where_it_goes_back_to(run):
     state, store = run
-    roll_back(state, store, every=5, refused=3)
-    commit_rollback(state, store)
+    roll_back(state, store, Ranks(), every=5, refused=3)
+    assert commit_rollback(state, store, Ranks()) is None
     at(state, 25)
     store.save(25, state.write)
     assert roll_back_from(state, store, 28, 31) == 25
@@ -88,17 +89,17 @@ def test_a_new_checkpoint_in_between_is_where_it_goes_back_to(run):
 def test_a_damaged_one_is_passed_over(run):
     state, store = run
     (store.root / "step-00000020" / "model.safetensors").write_bytes(b"")
-    assert roll_back(state, store, every=5, refused=3).to_step == 15
+    assert roll_back(state, store, Ranks(), every=5, refused=3).to_step == 15
 
 
 def test_an_unscheduled_one_serves_where_nothing_else_is_left(run):
     state, store = run
     for step in (10, 15, 20):
         (store.root / f"step-{step:08d}" / "model.safetensors").write_bytes(b"")
-    assert roll_back(state, store, every=5, refused=3).to_step == 12
+    assert roll_back(state, store, Ranks(), every=5, refused=3).to_step == 12
     at(state, 23)
     (store.root / "step-00000012" / "model.safetensors").write_bytes(b"")
-    assert roll_back(state, store, every=5, refused=3).to_step == 22, "within the refusals"
+    assert roll_back(state, store, Ranks(), every=5, refused=3).to_step == 22, "within the refusals"
 
 
 def test_with_nothing_intact_it_says_so(run):
@@ -106,12 +107,12 @@ def test_with_nothing_intact_it_says_so(run):
     for folder in store.root.glob("step-*"):
         (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="is intact"):
-        roll_back(state, store, every=5, refused=3)
+        roll_back(state, store, Ranks(), every=5, refused=3)
 
 
 def test_a_best_one_of_the_course_given_up_is_forgotten(run):
     state, store = run
     state.progress.best_step, state.progress.best_val_loss = 22, 1.5
-    roll_back(state, store, every=5, refused=3)
+    roll_back(state, store, Ranks(), every=5, refused=3)
     assert state.progress.best_step is None
     assert state.progress.best_val_loss is None

@@ -25,6 +25,7 @@ from fromscratch.foundation.files import (
     read_json,
     write_atomically,
 )
+from fromscratch.foundation.sharded import fill, is_sharded, whole_on_host
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.model.huggingface.mapping import join_padding
@@ -57,6 +58,7 @@ class Progress:
         scaler: State of the fp16 loss scaler; None without one.
         versions: Of what computed this, for the record.
         threads: CPU threads that computed this: sums depend on them in the last bit.
+        ranks: Processes that trained together: likewise, and each has dropout of its own.
     """
 
     seed: int
@@ -77,6 +79,7 @@ class Progress:
     scaler: dict[str, float] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,29 @@ class TrainState:
     recipe_toml: str
     progress: Progress
 
-    def now(self) -> Snapshot:
-        """The state as it stands; its tensors and progress are the live ones, not copies."""
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank has a part of it only."""
+        return any(is_sharded(parameter) for parameter in self.model.parameters())
+
+    def now(self, *, keep: bool = True) -> Snapshot:
+        """The state as it stands, with whole tensors.
+
+        The tensors and the progress are the live ones, not copies; but those of a sharded state,
+        for which every rank calls this, are gathered in the host's memory and are nobody else's.
+
+        Args:
+            keep: Whether this rank wants them; of a sharded state the others get none.
+        """
+        weights: Mapping[str, Tensor] = self.model.state_dict()
+        optimizer: Mapping[str, Tensor] = self.optimizers.state()
+        if self.is_sharded:
+            weights = whole_on_host(weights, keep=keep)
+            optimizer = whole_on_host(optimizer, keep=keep)
         return Snapshot(
             config=self.model.config,
-            weights={name: t.detach() for name, t in self.model.state_dict().items()},
-            optimizer=self.optimizers.state(),
+            weights={name: t.detach() for name, t in weights.items()},
+            optimizer=optimizer,
             tokenizer=self.tokenizer,
             recipe_toml=self.recipe_toml,
             progress=self.progress,
@@ -174,7 +194,10 @@ class TrainState:
                 f"The checkpoint {folder} holds a model of another shape than the recipe's.",
                 fix="Resume with the recipe that the run was started with.",
             )
-        self.model.load_state_dict(join_padding(config, state, padding), strict=True)
+        weights, ours = join_padding(config, state, padding), self.model.state_dict()
+        assert {n: t.shape for n, t in weights.items()} == {n: t.shape for n, t in ours.items()}
+        for name, tensor in ours.items():  # of a sharded one each rank keeps its own rows
+            fill(tensor, weights[name])
 
 
 class _Without(Mapping[str, Tensor]):

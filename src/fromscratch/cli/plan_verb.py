@@ -128,11 +128,9 @@ def _print(plan: Plan, recipe: str, overrides: list[str]) -> None:
         _print_schedule(plan.schedule)
     say()
     refusals = [*([] if plan.mixture is None else plan.mixture.refusals), *plan.schedule.refusals]
-    for sentence in plan.not_yet:
-        say(f"not in this release: {sentence}")
     for sentence in refusals:
         say(f"will not start: {sentence}")
-    if not plan.not_yet and not refusals:
+    if not refusals:
         typed = " ".join(shlex.quote(word) for word in (recipe, *overrides))
         say(f"start with: fromscratch train {typed}")
 

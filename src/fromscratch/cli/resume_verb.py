@@ -9,7 +9,7 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import train_session
+from fromscratch.cli.session import ranks_of_this_run, train_session
 from fromscratch.cli.show import say
 
 
@@ -26,9 +26,10 @@ def run(
     """
     from fromscratch.runs.pick_up import open_run
 
-    with at_the_end(then, run_folder) as end:
+    with ranks_of_this_run() as ranks, at_the_end(then, run_folder) as end:
         with documents_progress() as progress:
-            session = open_run(run_folder, overrides or [], report=end.watching(progress))
+            watch = end.watching(progress)
+            session = open_run(run_folder, overrides or [], report=watch, ranks=ranks)
         end.trains(session)
         step = session.state.progress.step
         if step >= session.config.steps and session.state.progress.duties_done:

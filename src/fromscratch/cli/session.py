@@ -1,14 +1,36 @@
-"""Training with a person watching: shared by `train`, `resume` and `try`."""
+"""Training with a person watching, in one process or many: for `train`, `resume` and `try`."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fromscratch.cli.show import err, say
+from fromscratch.cli.show import err, hush, print_error, say
+from fromscratch.foundation.world import world_from_environment
+from fromscratch.parallel.ranks import Ranks
 
 if TYPE_CHECKING:
     from fromscratch.runs.session import Session
+
+
+@contextmanager
+def ranks_of_this_run() -> Iterator[Ranks]:
+    """This process among those that `torchrun` started with it; rank 0 alone speaks.
+
+    An error inside is told by one rank; the others end in silence, with exit code 2 too.
+    """
+    world = world_from_environment()
+    if not world.launched:
+        yield Ranks(world)
+        return
+    if not world.is_main:
+        hush()
+    from fromscratch.parallel.connect import connected
+
+    with connected(world, lambda error: print_error(error.what, error.fix)) as ranks:
+        yield ranks
 
 
 def train_session(session: Session) -> bool:
@@ -17,6 +39,8 @@ def train_session(session: Session) -> bool:
     Returns:
         Whether the last step was reached.
     """
+    if not session.ranks.is_main:
+        return session.train()
     from fromscratch.report.build import write_report
     from fromscratch.track.console import ConsoleTracker
 

@@ -7,6 +7,7 @@ words come out plain.
 from __future__ import annotations
 
 import re
+import warnings
 
 from rich.console import Console
 from rich.table import Table
@@ -21,9 +22,16 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def print_error(what: str, fix: str | None) -> None:
     """A user's mistake: what is wrong, and how to mend it."""
-    err.print(f"[bold red]error:[/] {_plain(what)}")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)  # heard after `hush`, too
+    console.print(f"[bold red]error:[/] {_plain(what)}")
     if fix:
-        err.print(f"  {_plain(fix)}")
+        console.print(f"  {_plain(fix)}")
+
+
+def hush() -> None:
+    """Keeps this process silent but for errors: of many that do the same, one speaks."""
+    out.quiet = err.quiet = True
+    warnings.simplefilter("ignore")
 
 
 def print_warning(message: str) -> None:

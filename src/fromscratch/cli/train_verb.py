@@ -8,7 +8,7 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import train_session
+from fromscratch.cli.session import ranks_of_this_run, train_session
 from fromscratch.cli.show import say
 
 
@@ -21,18 +21,19 @@ def run(
     """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
 
     Example: fromscratch train try train.steps=500 --run runs/first
+
+    On several GPUs: torchrun --nproc-per-node 2 -m fromscratch train RECIPE
     """
-    from fromscratch.foundation.world import world_from_environment
     from fromscratch.runs.recipe_files import load_recipe
 
-    resolved = load_recipe(recipe, overrides or [])
-    folder = run_folder or Path("runs") / resolved.name
-    from fromscratch.runs.assemble import check_supported, new_run
+    with ranks_of_this_run() as ranks:
+        resolved = load_recipe(recipe, overrides or [])
+        folder = run_folder or Path("runs") / resolved.name
+        from fromscratch.runs.assemble import new_run
 
-    check_supported(resolved, world_from_environment())
-    with at_the_end(then, folder) as end:
-        with documents_progress() as progress:
-            session = new_run(resolved, folder, report=end.watching(progress))
-        end.trains(session)
-        say(f"run {folder}")
-        end.finished = train_session(session)
+        with at_the_end(then, folder) as end:
+            with documents_progress() as progress:
+                session = new_run(resolved, folder, report=end.watching(progress), ranks=ranks)
+            end.trains(session)
+            say(f"run {folder}")
+            end.finished = train_session(session)

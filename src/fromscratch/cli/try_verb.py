@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import train_session
+from fromscratch.cli.session import ranks_of_this_run, train_session
 from fromscratch.cli.show import out, say, size, table
 from fromscratch.report.numerals import duration
 
@@ -37,6 +37,12 @@ def run(
     from fromscratch.foundation.errors import UserError
     from fromscratch.foundation.files import RunPaths
 
+    with ranks_of_this_run() as ranks:
+        if ranks.size > 1:
+            raise UserError(
+                "`try` measures one process on this machine, and trains in it.",
+                fix="Start it without torchrun; `train` and `resume` take many processes.",
+            )
     for word in overrides or []:
         if "=" not in word and Path(word).exists():
             raise UserError(

@@ -273,10 +273,16 @@ class ValidationSet:
     eot_id: int | None
     max_tokens: int = 0
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """The same batches at every call, non-overlapping windows in stream order."""
+    def batches(self, batch_size: int, *, rank: int = 0, size: int = 1) -> Iterator[Batch]:
+        """The same batches at every call, non-overlapping windows in stream order.
+
+        Args:
+            batch_size: Windows in each.
+            rank: Of `size` readers, which one this is: each has its own part of the batches.
+            size: How many readers.
+        """
         chosen = self.chosen()
-        for i in range(0, len(chosen), batch_size):
+        for i in range(rank * batch_size, len(chosen), size * batch_size):
             yield collate(self.windows.read(chosen[i : i + batch_size]), self.eot_id)
 
     def chosen(self) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ from fromscratch.data.batches import IGNORE, ValidationSet
 from fromscratch.foundation.errors import Interrupted
 from fromscratch.model.cross_entropy import token_losses
 from fromscratch.model.gpt import GPT
+from fromscratch.parallel.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def evaluate_loss(
     *,
     batch_size: int,
     should_stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
 ) -> LossTotals:
     """Evaluates a model on a validation set's windows, without dropout.
 
@@ -74,18 +76,26 @@ def evaluate_loss(
         model: Uncompiled; its mode is restored afterwards.
         data: What to evaluate on.
         batch_size: Windows at a time; the result does not depend on it but for rounding.
-        should_stop: Asked between batches.
+        should_stop: Asked between batches; the same answer on every rank.
+        ranks: Who shares the work; the result is the same on all of them, and the same as that of
+            one alone but for rounding.
 
     Raises:
         Interrupted: `should_stop` said so.
     """
+    ranks = Ranks() if ranks is None else ranks
     was_training = model.training
     model.eval()
     nats, n_targets, n_bytes = 0.0, 0, 0
     try:
-        for batch in data.batches(batch_size):
+        mine = data.batches(batch_size, rank=ranks.world.rank, size=ranks.size)
+        # The last round has batches for some ranks only; all ask the question before it.
+        for _ in range(0, len(data.chosen()), batch_size * ranks.size):
             if should_stop():
                 raise Interrupted
+            batch = next(mine, None)
+            if batch is None:
+                break
             here = batch.to(model.device)
             hidden = model.hidden(here.ids, segments=here.segments)  # (B, T, C)
             losses = token_losses(
@@ -98,4 +108,5 @@ def evaluate_loss(
             n_bytes += int(data.bytes_per_id[targets].sum(dtype=np.int64))
     finally:
         model.train(was_training)
-    return LossTotals(nats, n_targets, n_bytes)
+    nats, targets_of_all, bytes_of_all = ranks.sum(nats, n_targets, n_bytes)
+    return LossTotals(nats, int(targets_of_all), int(bytes_of_all))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.schedules import StepSettings
+from fromscratch.foundation.sharded import is_sharded, like_it
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.adamw8bit import AdamW8bit, choose_engine
 from fromscratch.optim.config import OptimConfig
@@ -149,6 +150,9 @@ class Optimizers:
                     value = tensors[f"{member.name}.{key}.{parameter.name}"]
                     # A fused kernel reads the step count where the weight is; others on the CPU.
                     beside = key != "step" or on_device
+                    if key != "step" and is_sharded(parameter.value):
+                        state[key] = like_it(value, parameter.value)
+                        continue
                     state[key] = value.to(parameter.value.device if beside else "cpu", copy=True)
                 member.optimizer.state[parameter.value] = state
 

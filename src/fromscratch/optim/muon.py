@@ -3,20 +3,29 @@
 For a hidden matrix the update is the nearest semi-orthogonal matrix to its Nesterov momentum, found
 by Newton-Schulz iteration. Matrices of the same shape are iterated together as one batch, which is
 where most of the time goes on a CPU; fused matrices (q, k, v; gate, up) are orthogonalised part by
-part. Where bfloat16 is slow the iteration runs in float32.
+part. A matrix whose rows lie on several ranks is gathered, since its update needs all of it; every
+rank orthogonalises it and keeps its own rows. Where bfloat16 is slow the iteration runs in float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fromscratch.foundation.sharded import gathered, is_sharded, local, part_like
+
 # The quintic of Jordan et al. (2024): steep at zero, so that five steps bring every singular value
 # above about 1/3000 of the largest into roughly [0.7, 1.2].
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+
+# Elements of sharded matrices that are gathered together: half a gigabyte with what comes of them.
+_WHOLE_AT_ONCE = 32 * 2**20
+
+Pairs = list[tuple[torch.nn.Parameter, Tensor]]
+"""Parameters, each with this rank's rows of what its update is made from."""
 
 
 def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype) -> Tensor:
@@ -89,24 +98,55 @@ class Muon(torch.optim.Optimizer):
         parameters = [p for p in group["params"] if p.grad is not None]
         if not parameters:
             return
-        gradients = [p.grad for p in parameters]
+        # Of a sharded matrix, this rank's rows: what is done to each element needs no others.
+        rows_here = [local(p) for p in parameters]
+        gradients = [local(p.grad) for p in parameters]
         for p in parameters:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        means = [self.state[p]["momentum"] for p in parameters]
+        means = [local(self.state[p]["momentum"]) for p in parameters]
         torch._foreach_lerp_(means, gradients, 1.0 - momentum)
         nesterov = torch._foreach_lerp(gradients, means, momentum)
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"])
+            torch._foreach_mul_(rows_here, 1.0 - lr * group["weight_decay"])
 
+        for portion in _portions(list(zip(parameters, nesterov, strict=True))):
+            self._change(portion, lr)
+
+    def _change(self, pairs: Pairs, lr: float) -> None:
+        """Orthogonalises some parameters' means and adds them, matrices of one shape together."""
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for parameter, update in zip(parameters, nesterov, strict=True):
+        changes: list[tuple[Tensor, Tensor]] = []
+        for parameter, mine in pairs:
+            update: Tensor = mine
+            changed: Tensor = parameter
+            if is_sharded(parameter):
+                update = gathered(mine, parameter)
+                changed = torch.zeros_like(update)
+                changes.append((parameter, changed))
             rows = self._blocks.get(parameter, (parameter.shape[0],))
-            for target, part in zip(parameter.split(rows), update.split(rows), strict=True):
+            for target, part in zip(changed.split(rows), update.split(rows), strict=True):
                 by_shape.setdefault(part.shape, []).append((target, part))
-        dtype = iteration_dtype(parameters[0].device)
-        for shape, pairs in by_shape.items():
-            updates = orthogonalise(torch.stack([part for _, part in pairs]), dtype=dtype)
+        dtype = iteration_dtype(pairs[0][0].device)
+        for shape, parts in by_shape.items():
+            updates = orthogonalise(torch.stack([part for _, part in parts]), dtype=dtype)
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
-            targets = [target for target, _ in pairs]
+            targets = [target for target, _ in parts]
             torch._foreach_add_(targets, list(updates.to(targets[0].dtype)), alpha=-lr * scale)
+        for sharded, change in changes:
+            local(sharded).add_(local(part_like(change, sharded)))
+
+
+def _portions(pairs: Pairs) -> Iterator[Pairs]:
+    """All at once; of sharded parameters, as many as may be whole on a rank at the same time."""
+    if not any(is_sharded(parameter) for parameter, _ in pairs):
+        yield pairs
+        return
+    portion: Pairs = []
+    for pair in pairs:
+        portion.append(pair)
+        if sum(parameter.numel() for parameter, _ in portion) >= _WHOLE_AT_ONCE:
+            yield portion
+            portion = []
+    if portion:
+        yield portion

@@ -1,9 +1,9 @@
 """The one place that turns a recipe into objects.
 
 `new_run` makes a run folder and gives a `Session`, which trains; pick_up.py gives one of a run
-that exists. What is checked here, before anything is spent: that this release can do all the
-recipe asks, that the data was made by the tokenizer it names, that the disk has room for the
-checkpoints.
+that exists. What is checked here, before anything is spent: that what the recipe asks for is there,
+that its processes can share it, that the data was made by the tokenizer it names, that the disk has
+room for the checkpoints.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from fromscratch.foundation.files import (
     free_bytes,
     write_atomically,
 )
-from fromscratch.foundation.hardware import peak_flops, resolve_device
-from fromscratch.foundation.world import World
+from fromscratch.foundation.hardware import peak_flops
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.adamw8bit import choose_engine
 from fromscratch.optim.build import build_optimizers
-from fromscratch.runs.micro_batch import settle_micro_batch
+from fromscratch.parallel.device import device_of_rank
+from fromscratch.parallel.ranks import Ranks
+from fromscratch.parallel.share import share
 from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
 from fromscratch.runs.opened_data import OpenedData, open_data
-from fromscratch.runs.planning import checkpoints_disk_bytes, not_yet
+from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.session import Session, versions
+from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
 from fromscratch.track.jsonl import append_event
 from fromscratch.track.mirrors import refuse_missing_trackers
 from fromscratch.train.loop import LoopConfig
@@ -42,40 +44,57 @@ from fromscratch.train.precision import choose_precision
 from fromscratch.train.saver import SavePlan
 
 
-def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
+def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = None) -> Session:
     """Makes a run folder and everything to train in it.
 
     Args:
         recipe: What to run.
         root: The run folder; must not exist.
         report: Told how the preparation of data goes.
+        ranks: Who trains it; this process alone when left out. Rank 0 prepares the data and makes
+            the folder.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
     """
+    ranks = Ranks() if ranks is None else ranks
     paths = RunPaths(root)
-    refuse_existing(paths)
+    ranks.from_main(lambda: refuse_existing(paths))
     check_supported(recipe)
-    check_device(recipe)
-    _check_space(recipe, root, recipe.steps())
-    data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    settled = settle_micro_batch(
-        recipe.on_data(data.folders), root, data.parts[0].folder, say=lambda s: report(Remark(s))
+    check_sharing(recipe, ranks)
+    check_device(recipe, ranks)
+    ranks.from_main(lambda: _check_space(recipe, root, recipe.steps()))
+    data = ranks.main_first(
+        lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
     )
-    recipe = settled.recipe
-    lock = FileLock(paths.lock)
-    session = build_session(recipe, paths, data, lock)
-    _check_space(recipe, root, session.config.steps)  # an epoch's length is known only now
-    root.mkdir(parents=True, exist_ok=True)
+    settled = settle_for_all(
+        recipe.on_data(data.folders),
+        root,
+        data.parts[0].folder,
+        ranks,
+        say=lambda s: report(Remark(s)),
+    )
+    session = build_session(settled.recipe, paths, data, FileLock(paths.lock), ranks)
+    ranks.from_main(lambda: _make_folder(session, settled.notes))
+    return session
+
+
+def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
+    """The run's folder with its recipe, and what the person should know before it starts."""
+    paths, recipe, lock = session.paths, session.recipe, session.lock
+    # An epoch's length is known only now.
+    _check_space(recipe, paths.root, session.config.steps)
+    paths.root.mkdir(parents=True, exist_ok=True)
     acquire(lock, paths)
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
         notes = (
-            *data.warnings,
-            *settled.notes,
+            *session.data.warnings,
+            *settled,
             *recipe_notes(recipe, session),
             *precision_notes(session),
+            *alone_notes(recipe, session.ranks),
         )
         for name, message in notes:
             append_event(paths, name, 0, message, {})
@@ -83,7 +102,6 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch) -> Session:
     except BaseException:
         lock.release()
         raise
-    return session
 
 
 def recipe_notes(recipe: Recipe, session: Session) -> list[tuple[str, str]]:
@@ -101,47 +119,41 @@ def precision_notes(session: Session) -> list[tuple[str, str]]:
     return [("precision", sentence) for sentence in session.precision.notes()]
 
 
-def check_device(recipe: Recipe) -> None:
+def check_device(recipe: Recipe, ranks: Ranks) -> None:
     """Refuses a device that is not there, and what it or what is installed cannot do.
 
     Raises:
         UserError: Says which.
     """
-    device = resolve_device(recipe.train.device)
+    device = device_of_rank(recipe.train.device, ranks.world)
     choose_precision(recipe.train.precision, device)
     if recipe.optim.name == "adamw8bit":
         choose_engine(recipe.optim.engine, device)
 
 
-def check_supported(recipe: Recipe, world: World | None = None) -> None:
-    """Refuses what a recipe asks for and this release cannot do.
+def check_supported(recipe: Recipe) -> None:
+    """Refuses a recipe that cannot be run: on nothing, or with what is not installed.
 
     Raises:
-        UserError: Names the first such setting.
+        UserError: Says what is missing.
     """
-    missing = not_yet(recipe)
-    if missing:
-        raise UserError(f'The recipe "{recipe.name}" cannot be run by this release: {missing[0]}.')
     if recipe.data.path is None and not recipe.data.source:
         raise UserError(
             f'The recipe "{recipe.name}" does not say what to train on.',
             fix="Give data.path=FOLDER (prepared data or text files).",
         )
     refuse_missing_trackers(recipe.track)
-    if world is not None and world.size > 1:
-        raise UserError(
-            f"torchrun started {world.size} processes, and this release trains in one.",
-            fix="Start it without torchrun.",
-        )
 
 
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock) -> Session:
+def build_session(
+    recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock, ranks: Ranks
+) -> Session:
     """Model, optimisers and the loop's numbers, at step 0."""
     _check_step_size(recipe, data)
-    device = resolve_device(recipe.train.device)
+    device = device_of_rank(recipe.train.device, ranks.world)
     steps = recipe.steps(windows_per_epoch=data.windows_per_epoch)
     if steps is None:
         raise UserError(
@@ -156,6 +168,13 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
     precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
     with precision.in_force():
         peak = peak_flops(device, precision.name)
+    shared = share(
+        model,
+        launched=ranks.world.launched,
+        mode=recipe.parallel.mode,
+        half=None if precision.dtype == torch.float32 else precision.dtype,
+    )
+    # Of the parameters as they are now: sharing may have replaced them.
     optimizers = build_optimizers(model, recipe.optim)
     config = LoopConfig(
         steps=steps,
@@ -171,7 +190,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
             background=recipe.checkpoint.background,
         ),
         flops_per_token=flops_per_token(recipe.model),
-        peak_flops=peak.flops,
+        peak_flops=ranks.size * peak.flops,
         peak_measured=peak.measured,
         seed=recipe.train.seed,
         guard=recipe.guard,
@@ -189,6 +208,7 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
             recipe_hash=recipe.hash,
             versions=versions() | {"precision": str(precision)} | optimizers.made_with(),
             threads=torch.get_num_threads(),
+            ranks=ranks.size,
         ),
     )
     return Session(
@@ -196,6 +216,8 @@ def build_session(recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileL
         paths=paths,
         data=data,
         state=state,
+        ranks=ranks,
+        shared=shared,
         config=config,
         precision=precision,
         notes=[],

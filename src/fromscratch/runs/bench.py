@@ -21,7 +21,6 @@ from fromscratch.foundation.hardware import precisions_of, resolve_device
 from fromscratch.plan.memory import divisors
 from fromscratch.runs.climb import best_of, climb, fast_enough
 from fromscratch.runs.measured import Measured, shape_of
-from fromscratch.runs.planning import not_yet
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.trials import Trial, Trials
 from fromscratch.train.precision import choose_precision
@@ -151,8 +150,6 @@ def bench(
     Raises:
         UserError: A precision that is none, a micro-batch that does not divide the step.
     """
-    for sentence in not_yet(_in(recipe, "fp32")):
-        raise UserError(f'The recipe "{recipe.name}" cannot be run by this release: {sentence}.')
     device = resolve_device(recipe.train.device)
     windows = divisors(recipe.samples_per_step)
     for n in micro_batches:
@@ -169,8 +166,9 @@ def bench(
     try:
         for precision in [_known(p) for p in precisions] or has:
             chosen = _in(recipe, precision)
-            if why := _refusal(chosen, precision, has):
-                result.skipped.append((precision, why))
+            # bf16 is also where there is no hardware for it, on request.
+            if precision not in has and precision != "bf16":
+                result.skipped.append((precision, "this device does not have it"))
                 continue
             with (
                 tempfile.TemporaryDirectory() as folder,
@@ -197,14 +195,6 @@ def bench(
 def _in(recipe: Recipe, precision: str) -> Recipe:
     train = recipe.train.model_copy(update={"precision": precision})
     return recipe.model_copy(update={"train": train})
-
-
-def _refusal(recipe: Recipe, precision: PrecisionName, has: Sequence[PrecisionName]) -> str | None:
-    """Why a precision is not tried; bf16 is where there is no hardware for it, on request."""
-    if precision not in has and precision != "bf16":
-        return "this device does not have it"
-    refused = [sentence for sentence in not_yet(recipe) if "precision" in sentence]
-    return refused[0] if refused else None
 
 
 def _known(precision: str) -> PrecisionName:

@@ -23,6 +23,7 @@ from fromscratch.foundation.files import (
     step_of_folder,
     write_atomically,
 )
+from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import (
     acquire,
     build_session,
@@ -31,25 +32,29 @@ from fromscratch.runs.assemble import (
     precision_notes,
     recipe_notes,
 )
-from fromscratch.runs.micro_batch import settle_micro_batch
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.session import Session, disk_error
+from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
 from fromscratch.track.jsonl import append_event
 
 
-def open_run(root: Path, overrides: Sequence[str] = (), *, report: Watch) -> Session:
+def open_run(
+    root: Path, overrides: Sequence[str] = (), *, report: Watch, ranks: Ranks | None = None
+) -> Session:
     """Picks up a run where its newest intact checkpoint stands.
 
     Args:
         root: The run folder.
         overrides: Deliberate changes of the recipe; recorded in events.jsonl.
         report: As for `new_run`.
+        ranks: Likewise. Rank 0 chooses the checkpoint; all read it.
 
     Raises:
         UserError: Not a run, another process trains it, its data changed, or nothing is intact.
     """
+    ranks = Ranks() if ranks is None else ranks
     paths = RunPaths(root)
     if not paths.recipe.is_file():
         raise UserError(
@@ -61,9 +66,9 @@ def open_run(root: Path, overrides: Sequence[str] = (), *, report: Watch) -> Ses
             f"{root} is a checkpoint, not a run.", fix="Resume the run that it belongs to."
         )
     lock = FileLock(paths.lock)
-    acquire(lock, paths)
+    ranks.from_main(lambda: acquire(lock, paths))
     try:
-        return _pick_up(paths, lock, overrides, report)
+        return _pick_up(paths, lock, overrides, report, ranks)
     except OSError as error:
         lock.release()
         raise disk_error(paths, error) from error
@@ -77,23 +82,28 @@ def _pick_up(
     lock: FileLock,
     overrides: Sequence[str],
     report: Watch,
+    ranks: Ranks,
 ) -> Session:
     """`open_run` once the run is ours."""
     before = load_recipe(str(paths.recipe))
     recipe = load_recipe(str(paths.recipe), overrides)
     check_supported(recipe)
-    check_device(recipe)
-    data = open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    settled = settle_micro_batch(
-        recipe, paths.root, data.parts[0].folder, say=lambda s: report(Remark(s))
+    check_sharing(recipe, ranks)
+    check_device(recipe, ranks)
+    data = ranks.main_first(
+        lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
+    )
+    settled = settle_for_all(
+        recipe, paths.root, data.parts[0].folder, ranks, say=lambda s: report(Remark(s))
     )
     recipe = settled.recipe
-    session = build_session(recipe, paths, data, lock)
+    session = build_session(recipe, paths, data, lock, ranks)
     now = session.state.progress
 
     def note(name: str, message: str, step: int) -> None:
         # On disk at once: a kill before training starts must not make it forgotten.
-        append_event(paths, name, step, message, {})
+        if ranks.is_main:
+            append_event(paths, name, step, message, {})
         session.notes.append((name, message))
 
     def on_corrupt(folder: Path, problem: str) -> None:
@@ -101,12 +111,18 @@ def _pick_up(
         note("checkpoint_corrupt", message, step_of_folder(folder.name) or 0)
 
     store = session.store()
-    unfinished = store.discard_unfinished()
-    checkpoint = store.newest_valid(on_corrupt)
-    if checkpoint is None:
+    unfinished = ranks.from_main(store.discard_unfinished)
+
+    def newest() -> str | None:
+        found = store.newest_valid(on_corrupt)
+        return None if found is None else found.name
+
+    chosen = ranks.from_main(newest)
+    if chosen is None:
         _refuse_lost(paths)
         note("no_checkpoint", "killed before its first checkpoint: starting at step 0", 0)
     else:
+        checkpoint = store.root / chosen
         before = load_recipe(str(checkpoint / CHECKPOINT_RECIPE))
         session.state.read(checkpoint)
         session.resumed_from = checkpoint
@@ -126,6 +142,15 @@ def _pick_up(
         note(
             "threads_changed", "another number of CPU threads: the last bits differ", progress.step
         )
+    for name, message in alone_notes(recipe, ranks):
+        note(name, message, progress.step)
+    if progress.ranks != now.ranks:
+        note(
+            "ranks_changed",
+            f"{now.ranks} processes instead of {progress.ranks}: the same data, the last bits "
+            "differ" + (", and so does dropout" if recipe.model.dropout else ""),
+            progress.step,
+        )
     if progress.versions != now.versions:
         changed = _differences(progress.versions, now.versions)
         note("versions_changed", f"{changed}: the last bits may differ", progress.step)
@@ -135,7 +160,8 @@ def _pick_up(
     # Against what the checkpoint was trained with: that is what the steps from here on differ from,
     # whether an override, an earlier one or an edit of the file says so (R37).
     if changed := _differences(_flat(before), _flat(recipe)):
-        write_atomically(paths.recipe, recipe.to_toml())
+        if ranks.is_main:
+            write_atomically(paths.recipe, recipe.to_toml())
         note("recipe_changed", changed, progress.step)
         for name, message in recipe_notes(recipe, session):
             note(name, message, progress.step)
@@ -148,7 +174,7 @@ def _pick_up(
         )
     if progress.data_fingerprint != now.data_fingerprint:
         note("data_changed", "other training data from here on", progress.step)
-    for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "versions"):
+    for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"):
         setattr(progress, field, getattr(now, field))
     return session
 

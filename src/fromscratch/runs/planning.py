@@ -41,7 +41,6 @@ class Plan:
         budget: Hours and money on the device that was asked for; None where none was.
         mixture: What is taken from each source; None where there is nothing to say of it.
         schedule: Learning rate, weight decay, momentum and clipping along the run.
-        not_yet: What of the recipe this release cannot do, each as a sentence.
     """
 
     recipe: str
@@ -63,7 +62,6 @@ class Plan:
     budget: Budget | None
     mixture: MixturePlan | None
     schedule: SchedulePlan
-    not_yet: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """As `plan --json` prints it."""
@@ -124,7 +122,6 @@ def make_plan(recipe: Recipe, question: Question | None = None) -> Plan:
         devices=[] if total_flops is None else times(total_flops, recipe.train.precision, mfu),
         measured=measured(recipe),
         budget=budget_for(recipe, steps, question) if question.asked else None,
-        not_yet=not_yet(recipe),
     )
 
 
@@ -147,11 +144,3 @@ def checkpoints_disk_bytes(recipe: Recipe, steps: int | None) -> int:
     if config.keep_every and steps is not None:
         kept += steps // config.keep_every
     return kept * checkpoint_bytes(recipe.model, recipe.optim)
-
-
-def not_yet(recipe: Recipe) -> list[str]:
-    """The settings of a recipe that this release reads but cannot run, each as a sentence."""
-    findings = [
-        (recipe.parallel.mode != "ddp", 'parallel.mode = "fsdp" is not there yet'),
-    ]
-    return [sentence for holds, sentence in findings if holds]

@@ -247,7 +247,7 @@ class CheckpointConfig(_Table):
 
 
 class ParallelConfig(_Table):
-    """How several devices share the work."""
+    """How the processes that torchrun starts share the model: `ddp` copies, `fsdp` shards."""
 
     mode: Literal["ddp", "fsdp"] = "ddp"
 

@@ -24,6 +24,8 @@ from fromscratch.generate.engine import continue_text
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
+from fromscratch.parallel.ranks import Ranks
+from fromscratch.parallel.share import SharedModel
 from fromscratch.runs.opened_data import POOLED, OpenedData
 from fromscratch.runs.recipe import Recipe, SampleConfig
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -46,6 +48,8 @@ class Session:
         paths: The run folder.
         data: What is trained and validated on.
         state: Weights, optimiser, progress.
+        ranks: Who trains; rank 0 alone writes and speaks, all do the same otherwise.
+        shared: The model as the ranks share it.
         config: The loop's numbers.
         precision: What it computes in.
         notes: What the person should know before it starts.
@@ -55,6 +59,8 @@ class Session:
     paths: RunPaths
     data: OpenedData
     state: TrainState
+    ranks: Ranks
+    shared: SharedModel
     config: LoopConfig
     precision: Precision
     notes: list[tuple[str, str]]
@@ -72,25 +78,27 @@ class Session:
         """
         progress = self.state.progress
         resumed = self.resumed_from is not None
+        listeners = listeners if self.ranks.is_main else ()
         tracker = Trackers(list(listeners))
         try:
             with StopSignal() as stop, self.precision.in_force():
                 for name, message in self.notes:
                     tracker.event(name, progress.step, message, {})  # the files have them already
-                files = JsonlTracker(
-                    self.paths,
-                    resumed_step=progress.step if resumed else None,
-                    duties_done=progress.duties_done,
-                )
-                tracker = Trackers([files, *listeners])
-                # First in the list: what they say when they are closed is still written down.
-                mirrors = open_mirrors(
-                    self.recipe.track,
-                    self.paths,
-                    recipe=self.recipe.model_dump(mode="json"),
-                    report=tracker.event,
-                )
-                tracker = Trackers([*mirrors, files, *listeners])
+                if self.ranks.is_main:
+                    files = JsonlTracker(
+                        self.paths,
+                        resumed_step=progress.step if resumed else None,
+                        duties_done=progress.duties_done,
+                    )
+                    tracker = Trackers([files, *listeners])
+                    # First in the list: what they say when they are closed is still written down.
+                    mirrors = open_mirrors(
+                        self.recipe.track,
+                        self.paths,
+                        recipe=self.recipe.model_dump(mode="json"),
+                        report=tracker.event,
+                    )
+                    tracker = Trackers([*mirrors, files, *listeners])
                 if resumed:
                     tracker.event("resumed", progress.step, f"from {self.resumed_from}", {})
                 compiled = self._compile(tracker)
@@ -106,14 +114,19 @@ class Session:
                     tracker,
                     stop,
                     precision=self.precision,
+                    ranks=self.ranks,
+                    shared=self.shared,
                 ).run()
-        except Exception as error:
+        except Exception as raised:
+            error = self.ranks.explained(raised)
             what = (
                 error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             )
             tracker.event("failed", self.state.progress.step, what, {})
             if isinstance(error, OSError):
                 raise disk_error(self.paths, error) from error
+            if error is not raised:
+                raise error from None
             raise
         finally:
             tracker.close()
@@ -126,7 +139,10 @@ class Session:
         if not (pays(model.device) if asked == "auto" else asked):
             return False
         model.train()
-        problem = compile_blocks(model, config.micro_batch, autocast=self.precision.autocast)
+        if self.state.is_sharded:
+            problem: str | None = 'with parallel.mode = "fsdp" blocks run uncompiled'
+        else:
+            problem = compile_blocks(model, config.micro_batch, autocast=self.precision.autocast)
         if problem is not None:
             tracker.event("not_compiled", self.state.progress.step, problem, {})
         return problem is None
@@ -161,6 +177,7 @@ class Session:
             "versions": versions(),
             "data": self.data.describe(),
             "steps": self.config.steps,
+            "ranks": self.ranks.size,
             "recipe_hash": self.recipe.hash,
         }
 
@@ -169,17 +186,23 @@ class _Duties:
     """Validation and samples of a run, on its uncompiled model."""
 
     def __init__(self, session: Session) -> None:
-        self.model: GPT = session.state.model
+        self.ranks = session.ranks
+        self.model: Callable[[], GPT] = session.shared.whole
         self.tokenizer: Tokenizer = session.data.tokenizer
         self.sets: list[ValidationSet] = session.data.validation
         self.batch_size = session.recipe.micro_batch
         self.config: SampleConfig = session.recipe.sample
 
     def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
-        """Evaluates on every validation set."""
+        """Evaluates on every validation set, each rank on its part."""
+        model = self.model()
         totals = {
             data.name: evaluate_loss(
-                self.model, data, batch_size=self.batch_size, should_stop=should_stop
+                model,
+                data,
+                batch_size=self.batch_size,
+                should_stop=should_stop,
+                ranks=self.ranks,
             )
             for data in self.sets
         }
@@ -191,7 +214,20 @@ class _Duties:
         ]
 
     def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
-        """Continues the recipe's prompts."""
+        """Continues the recipe's prompts, on rank 0; the others wait and have none."""
+        model = self.model()
+        samples: list[Sample] = []
+        interrupted = False
+        if self.ranks.is_main:
+            try:
+                samples = self._continuations(model, should_stop)
+            except Interrupted:
+                interrupted = True
+        if self.ranks.any(interrupted):
+            raise Interrupted
+        return samples
+
+    def _continuations(self, model: GPT, should_stop: Callable[[], bool]) -> list[Sample]:
         config = self.config
         samples = []
         for number, prompt in enumerate(config.prompts):
@@ -199,7 +235,7 @@ class _Duties:
             options = SamplingOptions(config.temperature, config.top_k, seed=seed)
             pieces = []
             for piece in continue_text(
-                self.model,
+                model,
                 self.tokenizer,
                 prompt,
                 max_new_tokens=config.max_new_tokens,

@@ -38,6 +38,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import RunPaths, documents_file, shard_file
 from fromscratch.foundation.hardware import device_name, synchronize
 from fromscratch.model.count import count_parameters, flops_per_token
+from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import build_session
 from fromscratch.runs.opened_data import POOLED, OpenedData
 from fromscratch.runs.recipe import Recipe
@@ -145,7 +146,8 @@ def _trial_recipe(recipe: Recipe, job: Job, portions: int) -> Recipe:
 def _session(recipe: Recipe, job: Job, scratch: Path) -> Session:
     paths = RunPaths(scratch / "run")
     paths.root.mkdir(exist_ok=True)
-    built = build_session(recipe, paths, _made_up(recipe, job, scratch), FileLock(paths.lock))
+    data, lock = _made_up(recipe, job, scratch), FileLock(paths.lock)
+    built = build_session(recipe, paths, data, lock, Ranks())
     return built if job.duties else _Unsaved(**{f.name: getattr(built, f.name) for f in _FIELDS})
 
 

@@ -3,7 +3,8 @@
 In: each step's loss, gradient and outcome. Out: which updates are made, events about those that are
 not, warnings, measurements of the layers, and the way back when nothing else helps. What always
 holds: all that it judges by is in the run's progress, so a resumed run judges as one that was never
-interrupted; and the weights of a run without trouble are those of a run that nobody watched.
+interrupted; and the weights of a run without trouble are those of a run that nobody watched. On
+several ranks all judge by the same numbers, and so alike.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import Batch, TrainingData
 from fromscratch.data.skipping import kept_numbers
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.sharded import local
+from fromscratch.parallel.ranks import Ranks
+from fromscratch.parallel.share import SharedModel
 from fromscratch.track.tracker import HealthResult
 from fromscratch.train.guard import UpdateGuard
 from fromscratch.train.guard_config import GuardConfig
@@ -46,6 +50,8 @@ class Guarding:
         checkpoint_every: Steps between checkpoints.
         warmup_steps: Of the schedule.
         health_every: Steps between measurements; 0 for none.
+        ranks: Who trains.
+        shared: The state's model as they share it.
     """
 
     def __init__(
@@ -60,7 +66,10 @@ class Guarding:
         checkpoint_every: int,
         warmup_steps: int,
         health_every: int,
+        ranks: Ranks,
+        shared: SharedModel,
     ) -> None:
+        self._ranks = ranks
         self._state = state
         self._data = data
         self._store = store
@@ -70,7 +79,9 @@ class Guarding:
         self._checkpoint_every = checkpoint_every
         self._warmup_steps = warmup_steps
         self._health_every = health_every
-        self._probe = HealthProbe(state.model, state.optimizers) if health_every else None
+        # Copies of a model are alike: one rank looks. Of a sharded one each looks at its part.
+        looks = health_every > 0 and (ranks.is_main or state.is_sharded)
+        self._probe = HealthProbe(state.model, state.optimizers, shared.whole) if looks else None
         self._objection: str | None = None
         self._blamed: list[str] = []
         self._remember()
@@ -96,10 +107,15 @@ class Guarding:
         return self._objection is None
 
     def _not_finite(self) -> list[str]:
-        """The parameters whose gradient is not finite."""
-        named = [(n, p.grad) for n, p in self._state.model.named_parameters() if p.grad is not None]
+        """The parameters whose gradient is not finite, on whichever rank."""
+        named = [
+            (n, local(p.grad))
+            for n, p in self._state.model.named_parameters()
+            if p.grad is not None
+        ]
         norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named])).tolist()
-        return [n for (n, _), norm in zip(named, norms, strict=True) if norm - norm != 0.0]
+        bad = self._ranks.sum(*(float(norm - norm != 0.0) for norm in norms))
+        return [name for (name, _), where in zip(named, bad, strict=True) if where]
 
     def around_update(self) -> AbstractContextManager[object]:
         """Measures an update where one is due to be."""
@@ -198,7 +214,7 @@ class Guarding:
                 "guard.spike_z or guard.rollbacks lets more pass.",
             )
         rollback = roll_back(
-            self._state, self._store, every=self._checkpoint_every, refused=refused
+            self._state, self._store, self._ranks, every=self._checkpoint_every, refused=refused
         )
         self._tell(
             "rolled_back",
@@ -209,10 +225,7 @@ class Guarding:
             skipped_samples=list(rollback.samples),
         )
         self._remember()
-        try:
-            commit_rollback(self._state, self._store)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            self._tell("checkpoint_failed", f"going back was not saved: {reason}")
-            return False
-        return True
+        problem = commit_rollback(self._state, self._store, self._ranks)
+        if problem is not None:
+            self._tell("checkpoint_failed", f"going back was not saved: {problem}")
+        return problem is None

@@ -10,6 +10,9 @@ together; activations come from one more forward pass of a single window, withou
 entropies from `_QUERIES` positions of it. Between the two halves of a measurement there is one copy
 of the weights, at a time when the activations of the step are gone.
 
+Of a model whose parameters are sharded, every rank measures, at the same steps: norms come from all
+parts together, activations from a whole copy, as validation has one.
+
 Shapes: B = 1 window, T positions, C width, nh heads, hd head size, F hidden width, Q queries.
 """
 
@@ -24,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from fromscratch.data.batches import Batch
+from fromscratch.foundation.sharded import is_sharded, whole
 from fromscratch.model.attention import Attention, AttentionInputs
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers
@@ -38,10 +42,14 @@ class HealthProbe:
     Args:
         model: The uncompiled module that is trained.
         optimizers: Its optimisers.
+        whole_model: Gives it with whole parameters; left out where it has them.
     """
 
-    def __init__(self, model: GPT, optimizers: Optimizers) -> None:
+    def __init__(
+        self, model: GPT, optimizers: Optimizers, whole_model: Callable[[], GPT] | None = None
+    ) -> None:
         self._model = model
+        self._whole_model: Callable[[], GPT] = whole_model or (lambda: model)
         self._optimizers = optimizers
         self._parts = _parts(model)
         self._norms: list[dict[str, Tensor]] | None = None
@@ -107,7 +115,8 @@ class HealthProbe:
         self, batch: Batch, autocast: Callable[[], AbstractContextManager[object]]
     ) -> dict[str, dict[str, Tensor]]:
         """By block, from one forward pass without dropout."""
-        model, found = self._model, {}
+        model = self._whole_model()
+        found: dict[str, dict[str, Tensor]] = {}
         hooks = []
         for index, block in enumerate(model.blocks):
             numbers: dict[str, Tensor] = {}
@@ -126,7 +135,7 @@ class HealthProbe:
         return found
 
     def _second_moments(self) -> dict[str, dict[str, Tensor]]:
-        """Adam's second moments in the first, middle and last block, where they are plain tensors.
+        """Adam's second moments in the first, middle and last block, where they are kept in fp32.
 
         Muon keeps none of its matrices, and an 8-bit state is not unpacked for this.
         """
@@ -134,11 +143,11 @@ class HealthProbe:
         moments: dict[str, dict[str, Tensor]] = {}
         for part in dict.fromkeys((blocks[0], blocks[len(blocks) // 2], blocks[-1])):
             values = [
-                state["exp_avg_sq"]
+                whole(state["exp_avg_sq"])
                 for parameter in self._parts[part].values()
                 for member in self._optimizers.members
                 if "exp_avg_sq" in (state := member.optimizer.state.get(parameter, {}))
-                and type(state["exp_avg_sq"]) is Tensor
+                and (type(state["exp_avg_sq"]) is Tensor or is_sharded(state["exp_avg_sq"]))
             ]
             if values:
                 total = torch.stack([value.sum() for value in values]).sum()
@@ -161,10 +170,8 @@ def _parts(model: GPT) -> dict[str, dict[str, nn.Parameter]]:
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The norm of all elements together; of tensors that lie in parts on several devices, too."""
-    norm = torch.nn.utils.get_total_norm(tensors)
-    whole: Callable[[], Tensor] = getattr(norm, "full_tensor", lambda: norm)
-    return whole()
+    """The norm of all elements together; of tensors that lie in parts on several ranks, too."""
+    return whole(torch.nn.utils.get_total_norm(tensors))
 
 
 def _finish(parts: dict[str, dict[str, float]], grad_norm: float) -> None:

@@ -26,6 +26,8 @@ from fromscratch.data.batches import TrainingData
 from fromscratch.foundation.errors import Interrupted
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.optim.run_settings import RunSettings
+from fromscratch.parallel.ranks import AgreedStop, Ranks
+from fromscratch.parallel.share import SharedModel
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
 from fromscratch.train.guard import StopSignal
 from fromscratch.train.guard_config import GuardConfig
@@ -42,14 +44,14 @@ class LoopConfig:
 
     Attributes:
         steps: Updates in the whole run.
-        samples_per_step: Windows in the global batch.
-        micro_batch: Windows in one forward and backward pass.
+        samples_per_step: Windows in the global batch, of all ranks.
+        micro_batch: Windows in one forward and backward pass of one rank.
         settings: What is in force in each step: learning rates, weight decay, momentum, clip.
         eval_every: Steps between validations; 0 for the first and last step only.
         sample_every: Steps between samples; 0 for none.
         saves: When checkpoints are made.
         flops_per_token: For MFU.
-        peak_flops: The device's, likewise.
+        peak_flops: Of all ranks' devices together, likewise.
         peak_measured: Whether that was timed, or stands in a data sheet.
         seed: The run's.
         guard: Which updates are refused, and what then.
@@ -102,7 +104,11 @@ class Duties(Protocol):
         """
 
     def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
-        """Continues the fixed prompts; raises as `validate` does."""
+        """Continues the fixed prompts; raises as `validate` does.
+
+        Args:
+            should_stop: Of this rank alone.
+        """
 
 
 class Trainer:
@@ -118,6 +124,9 @@ class Trainer:
         tracker: Where results go.
         stop: Asked between micro-batches and between batches of an evaluation.
         precision: What it computes in.
+        ranks: Who trains with this process. All run this same loop on the same numbers; only rank 0
+            has a store and trackers that write.
+        shared: The state's model as the ranks share it.
     """
 
     def __init__(
@@ -131,15 +140,20 @@ class Trainer:
         tracker: Tracker,
         stop: StopSignal,
         precision: Precision,
+        ranks: Ranks | None = None,
+        shared: SharedModel | None = None,
     ) -> None:
+        self.ranks = Ranks() if ranks is None else ranks
+        self.shared = SharedModel(state.model) if shared is None else shared
         self.state = state
         self.data = data
-        self.objective = objective
+        self.objective = self.shared.through(objective)
         self.duties = duties
         self.config = config
         self.store = store
         self.tracker = tracker
-        self.stop = stop
+        self.signal = stop
+        self.stop = AgreedStop(stop, self.ranks)
         self.precision = precision
         self.guarding = Guarding(
             state, data, store, config.guard, self._event,
@@ -147,10 +161,12 @@ class Trainer:
             checkpoint_every=config.saves.every,
             warmup_steps=config.settings.lr.base.warmup_steps,
             health_every=config.health_every,
+            ranks=self.ranks,
+            shared=self.shared,
         )  # fmt: skip
         self._session_start = time.perf_counter()
         self._seconds_before = state.progress.seconds
-        self.saver = Saver(state, store, tracker, config.saves)
+        self.saver = Saver(state, store, tracker, config.saves, ranks=self.ranks)
 
     def run(self) -> bool:
         """Trains.
@@ -170,7 +186,8 @@ class Trainer:
     def _run(self) -> bool:
         progress = self.state.progress
         self.state.model.train()
-        self.store.point_again(progress.step, progress.best_step)
+        if self.ranks.is_main:
+            self.store.point_again(progress.step, progress.best_step)
         if not progress.duties_done:
             self._do_duties()
         if progress.step == 0 and not self.stop():
@@ -191,7 +208,8 @@ class Trainer:
         if finished:
             self._event("finished", f"all {self.config.steps:,} steps done")
         else:
-            self._event("stopped", f"{self.stop.requested}: saved at step {progress.step:,}")
+            why = self.signal.requested or "another rank was asked to stop"
+            self._event("stopped", f"{why}: saved at step {progress.step:,}")
         return finished
 
     # --- one step ---------------------------------------------------------------------------------
@@ -202,11 +220,15 @@ class Trainer:
         step = progress.step + 1
         settings = config.settings.at(step)
         begin = time.perf_counter()
+        first, skipped = progress.sample, progress.skipped
+        before_ours, n_samples = self.ranks.part(0, config.samples_per_step)
         batches = self.data.micro_batches(
-            progress.sample, config.samples_per_step, config.micro_batch, progress.skipped
+            self.data.after(first, before_ours, skipped), n_samples, config.micro_batch, skipped
         )
         # Dropout draws from the global generators; their state is a function of the step.
-        torch.manual_seed(derive_seed(config.seed, "step", step))
+        # On ranks of their own it differs; rank 0's is that of a process alone.
+        rank = self.ranks.world.rank
+        torch.manual_seed(derive_seed(config.seed, "step", step, *([rank] if rank else [])))
         scaler = self.precision.scaler(progress.scaler)
         loss_scale = None if scaler is None else scaler.scale
         outcome = train_step(
@@ -220,17 +242,18 @@ class Trainer:
             should_stop=self.stop,
             accept=self.guarding.accept,
             around_update=self.guarding.around_update,
+            ranks=self.ranks,
+            syncing=self.shared.syncing,
         )
         if outcome is None:
             return False
-        first = progress.sample
         if scaler is not None:
             progress.scaler = scaler.state()
         if outcome.overflowed:
             message = f"a gradient was too large for fp16: loss scale {loss_scale:,.0f} halved"
             self._event("overflow", message, step=step)
         progress.step = step
-        progress.sample = self.data.after(first, config.samples_per_step, progress.skipped)
+        progress.sample = self.data.after(first, config.samples_per_step, skipped)
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
@@ -317,7 +340,8 @@ class Trainer:
                 evaluations = self.duties.validate(self.stop)
             eval_seconds = time.perf_counter() - begin
             if config.sample_every and (self._at_an_end() or self._due(config.sample_every)):
-                samples = self.duties.sample(self.stop)
+                # Rank 0 samples alone: it asks whether it was itself told to stop.
+                samples = self.duties.sample(self.stop.here)
         except Interrupted:
             return False
         progress.duties_done = True

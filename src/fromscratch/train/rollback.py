@@ -8,7 +8,8 @@ In: the run's state in trouble, and its checkpoints. Out: the state at the earli
 is committed again with what is skipped from now on; later checkpoints are gone. What always holds:
 which checkpoint that is depends on the run's position alone, so a run that was killed before,
 during or after comes to the same one. A kill before the commit leaves a run that resumes before its
-trouble, comes into it again, and goes back again.
+trouble, comes into it again, and goes back again. Of several ranks, the first chooses the
+checkpoint and commits; all read it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.data.skipping import with_range
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import step_folder
+from fromscratch.parallel.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,15 @@ class Rollback:
     samples: tuple[int, int]
 
 
-def roll_back(state: TrainState, store: CheckpointStore, *, every: int, refused: int) -> Rollback:
+def roll_back(
+    state: TrainState, store: CheckpointStore, ranks: Ranks, *, every: int, refused: int
+) -> Rollback:
     """Restores a state from before the refusals, with the windows since then to be skipped.
 
     Args:
         state: Changed in place; its `progress` stays the same object.
         store: No save may be under way.
+        ranks: Who trains; each calls this.
         every: Steps between scheduled checkpoints.
         refused: Updates that were refused in a row.
 
@@ -51,9 +56,12 @@ def roll_back(state: TrainState, store: CheckpointStore, *, every: int, refused:
         UserError: No checkpoint is intact.
     """
     live = state.progress
-    folder = _target(store, live, every=every, before=live.step - refused)
+    name = ranks.from_main(
+        lambda: _target(store, live, every=every, before=live.step - refused).name
+    )
     samples_end, from_step = live.sample, live.step
-    state.read(folder)
+    state.read(store.root / name)
+    ranks.wait_for_all()  # who has read: what is read may be replaced from here on
     restored = state.progress
     begin = restored.sample
     # A checkpoint may be the very place where the run stands; then there is nothing to leave out.
@@ -62,7 +70,8 @@ def roll_back(state: TrainState, store: CheckpointStore, *, every: int, refused:
     )
     restored.rollbacks = [*live.rollbacks, [from_step, restored.step]]
     restored.refused_in_a_row = 0
-    for field in ("seconds", "seed", "data_fingerprint", "recipe_hash", "threads", "versions"):
+    kept = "seconds", "seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"
+    for field in kept:
         setattr(restored, field, getattr(live, field))
     if restored.best_step not in (restored.step, live.best_step):
         # A better one came later, and the one that was best before may have made room for it.
@@ -72,16 +81,26 @@ def roll_back(state: TrainState, store: CheckpointStore, *, every: int, refused:
     return Rollback(from_step, live.step, (begin, samples_end))
 
 
-def commit_rollback(state: TrainState, store: CheckpointStore) -> None:
+def commit_rollback(state: TrainState, store: CheckpointStore, ranks: Ranks) -> str | None:
     """Makes the state the run's newest checkpoint, in place of all that came after it.
 
-    Raises:
-        OSError: The disk is full or failing. The run can go on; a resume would go back once more.
+    Returns:
+        None, or why the disk did not take it, the same on every rank. The run can go on; a resume
+        would go back once more.
     """
     progress = state.progress
-    store.discard_after(progress.step)
-    store.save(progress.step, state.write, replace=True)
-    store.point_again(progress.step, progress.best_step)
+    snapshot = state.now(keep=ranks.is_main)
+
+    def commit() -> str | None:
+        try:
+            store.discard_after(progress.step)
+            store.save(progress.step, snapshot.write, replace=True)
+            store.point_again(progress.step, progress.best_step)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    return ranks.from_main(commit)
 
 
 def _target(store: CheckpointStore, live: Progress, *, every: int, before: int) -> Path:

@@ -7,13 +7,17 @@ Always true: rows are forced to the disk before the checkpoint that counts on th
 one checkpoint is being written; the next one waits for it, so that the checkpoints of a run do not
 depend on how fast its disk is. A checkpoint that must be there (a run's first, a session's last) is
 written with training waiting. The copy that is written in the background is made only where memory
-is left for it.
+is left for it; a sharded state is gathered into one in any case.
+
+Of several ranks, the first alone copies, writes and tells; whether anything is saved is its
+decision, in which all take part, because of a sharded state all have a part.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 from fromscratch.checkpoint.background import Background
@@ -23,6 +27,7 @@ from fromscratch.checkpoint.store import CheckpointStore, Keep
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import step_folder
 from fromscratch.foundation.host_memory import spare_memory
+from fromscratch.parallel.ranks import Ranks
 from fromscratch.track.tracker import Tracker
 
 _RESERVE = 256 * 2**20
@@ -75,6 +80,7 @@ class Saver:
         tracker: Flushed before each; told of each.
         plan: When.
         spare: Bytes of memory that a copy may take; None where nobody knows.
+        ranks: Who trains with this process; each has a saver.
     """
 
     def __init__(
@@ -84,7 +90,9 @@ class Saver:
         tracker: Tracker,
         plan: SavePlan,
         spare: Callable[[], int | None] = spare_memory,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = Ranks() if ranks is None else ranks
         self.state = state
         self.store = store
         self.tracker = tracker
@@ -119,7 +127,10 @@ class Saver:
 
     def _overdue(self) -> bool:
         minutes = self.plan.every_minutes
-        return minutes > 0 and time.monotonic() - self._last_save >= 60 * minutes
+        if minutes <= 0:
+            return False
+        over = time.monotonic() - self._last_save >= 60 * minutes
+        return self.ranks.any(self.ranks.is_main and over)  # clocks differ
 
     def save(self, *, best: bool = False, must: bool = False) -> None:
         """Makes a checkpoint of the state as it stands, unless there is one.
@@ -137,7 +148,12 @@ class Saver:
         began = time.perf_counter()
         self.wait()
         progress = self.state.progress
-        if self._saved_step == progress.step and not best:
+        # Rank 0 decides for all: only there can a save have failed before.
+        wanted = self.ranks.is_main and (self._saved_step != progress.step or best)
+        if not self.ranks.any(wanted):
+            return
+        gathered = self.state.now(keep=self.ranks.is_main) if self.state.is_sharded else None
+        if not self.ranks.is_main:
             return
         step = progress.step
         job = _Save(
@@ -150,9 +166,12 @@ class Saver:
         self._saved_step, self._last_save = step, time.monotonic()
         try:
             self.tracker.flush()
-            copy = None if must or not self.plan.background else self._copied()
+            copy = None
+            if self.plan.background and not must:
+                # A sharded state's is one already, but for the progress, which goes on.
+                copy = self._copied() if gathered is None else _still(gathered)
             if copy is None:
-                self._commit(job, self.state.now())
+                self._commit(job, self.state.now() if gathered is None else gathered)
         except OSError as error:
             self._failed(job, error)
             if must:
@@ -255,3 +274,8 @@ class Saver:
 
     def _event(self, name: str, message: str, step: int, **details: object) -> None:
         self.tracker.event(name, step, message, details)
+
+
+def _still(state: Snapshot) -> Snapshot:
+    """A snapshot whose tensors nobody changes, with a progress that nobody changes either."""
+    return replace(state, progress=deepcopy(state.progress))

@@ -1,9 +1,9 @@
 """One update, as its description reads.
 
-Take the step's micro-batches; count their targets; for each, backward of its loss sum over the
-count of all (in fp16: scaled, and the gradients unscaled at the end); clip; refuse the update when
-loss or gradient is not finite; put what is scheduled for this step in force; step; drop the
-gradients.
+Take the step's micro-batches; count their targets over all ranks; for each, backward of its loss
+sum over the count of all (in fp16: scaled, and the gradients unscaled at the end), exchanging
+gradients only on the last; clip; refuse the update when loss or gradient is not finite; put what is
+scheduled for this step in force; step; drop the gradients.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import torch
 
 from fromscratch.data.batches import Batch
 from fromscratch.foundation.schedules import StepSettings
+from fromscratch.foundation.sharded import whole
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers
+from fromscratch.parallel.ranks import Ranks
 from fromscratch.train.loss_scale import LossScaler
 from fromscratch.train.objectives import Objective
 
@@ -57,6 +59,8 @@ def train_step(
     should_stop: Callable[[], bool] = lambda: False,
     accept: Callable[[float, float], bool] = lambda loss, grad_norm: True,
     around_update: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ranks: Ranks | None = None,
+    syncing: Callable[[bool], AbstractContextManager[object]] = lambda last: nullcontext(),
 ) -> StepOutcome | None:
     """Makes one update from the step's micro-batches.
 
@@ -64,35 +68,41 @@ def train_step(
         model: In training mode.
         objective: Loss sum of a batch.
         optimizers: What makes the update.
-        batches: The micro-batches, on any device.
+        batches: This rank's micro-batches, on any device.
         settings: What is in force during this step.
         autocast: Context of the forward pass.
         scaler: fp16's loss scaler; set for the step after this one.
-        should_stop: Asked between micro-batches.
+        should_stop: Asked between micro-batches; the same answer on every rank.
         accept: Asked with loss and gradient norm whether the update may be made; what is not
-            finite is refused whatever it says.
+            finite is refused whatever it says. The same answer on every rank.
         around_update: Entered with the clipped gradients at hand, left when the weights have moved.
+        ranks: Who trains on the rest of the step; alone when left out.
+        syncing: Context of a micro-batch, given whether it is the last: then gradients are averaged
+            over the ranks.
 
     Returns:
         What happened, or None when `should_stop` said so: nothing was changed then.
     """
-    n_targets = sum(batch.n_targets for batch in batches)
+    ranks = Ranks() if ranks is None else ranks
+    n_targets = int(ranks.sum(sum(batch.n_targets for batch in batches))[0])
     assert n_targets > 0, "a step without targets has no loss"
     loss_sum = 0.0
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
         if should_stop():
             optimizers.zero_grad()
             return None
-        with autocast():
-            loss = objective(model, batch.to(model.device))
-        share = loss / n_targets
-        (share if scaler is None else share * scaler.scale).backward()
+        with syncing(number == len(batches)):
+            with autocast():
+                loss = objective(model, batch.to(model.device))
+            # The mean over the ranks of this is the sum over the ranks of loss / n_targets.
+            share = loss * ranks.size / n_targets
+            (share if scaler is None else share * scaler.scale).backward()
         loss_sum += loss.item()
 
     if scaler is not None:
         scaler.unscale(model.parameters())
     grad_norm = clip_gradients(model, settings.clip)
-    mean_loss = loss_sum / n_targets
+    mean_loss = ranks.sum(loss_sum)[0] / n_targets
     finite = math.isfinite(mean_loss) and math.isfinite(grad_norm)
     applied = accept(mean_loss, grad_norm) and finite
     if applied:
@@ -114,7 +124,7 @@ def train_step(
 def clip_gradients(model: GPT, clip: float) -> float:
     """Scales all gradients so that their global norm is at most `clip`; returns the norm before."""
     parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
     value = float(norm)
     if clip and value > clip and math.isfinite(value):
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
