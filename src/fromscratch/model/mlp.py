@@ -47,5 +47,9 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, C) to (B, T, C)."""
         hidden = self.up(x)  # (B, T, F), or (B, T, 2F): gate, then up
-        out: Tensor = self.resid_dropout(self.down.of(self.activation, hidden))
+        if self.training:
+            hidden = self.down.of(self.activation, hidden)
+        else:
+            hidden = self.down(self.activation(hidden))
+        out: Tensor = self.resid_dropout(hidden)
         return out
