@@ -149,6 +149,8 @@ def test_two_train_stop_together_and_one_goes_on(place: Path):
 def test_shards_go_on_where_one_stood_and_a_death_ends_them_with_a_sentence(place: Path):
     run, log = from_the_middle(place, "sharded"), place / "sharded.log"
     command = ["-m", "--", "fromscratch", "resume", run, "parallel.mode=fsdp"]
+    # Longer than a stuck rank is waited for: it is let end.
+    command += ["--then", "sleep 12; echo $FROMSCRATCH_OUTCOME >> then"]
     launcher = torchrun(*command, cwd=place, log=log)
     later = run / f"checkpoints/step-{MIDDLE + 6:08}"
     wait_until(launcher, later.is_dir, log)
@@ -162,6 +164,7 @@ def test_shards_go_on_where_one_stood_and_a_death_ends_them_with_a_sentence(plac
         "error: Rank 1 of 2 has ended without a word (killed, or out of memory), and the run "
         "cannot go on without it."
     ]
+    assert (place / "then").read_text() == "failed\n"
     assert "[rank" not in said
     assert "terminate called" not in said
     with contextlib.chdir(place):
@@ -206,3 +209,5 @@ def test_a_rank_that_is_stuck_ends_within_a_minute_of_the_other_s_death(tmp_path
     said = log.read_text()
     assert said.count("error: Rank 1 of 2 has ended without a word") == 1
     assert "(SIGKILL)" in said
+    then = (tmp_path / "then").read_text()
+    assert then.startswith("failed: Rank 1 of 2 has ended without a word")

@@ -26,7 +26,7 @@ def run(
     """
     from fromscratch.runs.pick_up import open_run
 
-    with ranks_of_this_run() as ranks, at_the_end(then, run_folder) as end:
+    with ranks_of_this_run() as ranks, at_the_end(then, run_folder, ranks) as end:
         with documents_progress() as progress:
             watch = end.watching(progress)
             session = open_run(run_folder, overrides or [], report=watch, ranks=ranks)

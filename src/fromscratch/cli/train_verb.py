@@ -31,7 +31,7 @@ def run(
         folder = run_folder or Path("runs") / resolved.name
         from fromscratch.runs.assemble import new_run
 
-        with at_the_end(then, folder) as end:
+        with at_the_end(then, folder, ranks) as end:
             with documents_progress() as progress:
                 session = new_run(resolved, folder, report=end.watching(progress), ranks=ranks)
             end.trains(session)

@@ -56,6 +56,7 @@ class ConnectedRanks(Ranks):
         super().__init__(world)
         self._store = store
         self._say = say
+        self._at_sudden_end: list[Callable[[UserError], None]] = []
         self._questions = 0
         self.exit_code = 2
         # A run that breaks off leaves threads behind that wait for the network; Python's own way to
@@ -103,6 +104,9 @@ class ConnectedRanks(Ranks):
         self.from_main(on_main)
         return done[0] if self.is_main else work()
 
+    def at_sudden_end(self, work: Callable[[UserError], None]) -> None:
+        self._at_sudden_end.append(work)
+
     def explained(self, error: Exception) -> Exception:
         if isinstance(error, UserError):
             return error
@@ -148,8 +152,11 @@ class ConnectedRanks(Ranks):
         os._exit(self.exit_code)
 
     def _last_words(self, gone: int) -> None:
+        error = _gone_error(gone, self.size)
         if self.claim():
-            self._say(_gone_error(gone, self.size))
+            self._say(error)
+        for work in self._at_sudden_end:
+            work(error)
 
 
 def _not_before_the_sentence() -> None:

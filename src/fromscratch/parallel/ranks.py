@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.world import World
 
 T = TypeVar("T")
@@ -77,6 +78,16 @@ class Ranks:
         For work that leaves something on the disk: the others find it done.
         """
         return work()
+
+    def at_sudden_end(self, work: Callable[[UserError], None]) -> None:
+        """Has something done, in a thread, where another rank's death ends this process at once.
+
+        That happens where the main thread cannot notice by itself: it waits for a GPU, say. Alone,
+        there is nobody whose death could do that.
+
+        Args:
+            work: Given what is said of that end.
+        """
 
     def explained(self, error: Exception) -> Exception:
         """The error itself, or, where it comes of a rank that is gone, one that says so."""

@@ -166,4 +166,7 @@ def share(model: GPT, *, launched: bool, mode: Mode, half: torch.dtype | None) -
     """
     if not launched:
         return SharedModel(model)
-    return _Shards(model, half) if mode == "fsdp" else _Copies(model)
+    if mode == "ddp":
+        return _Copies(model)
+    # On a CPU autocast leaves norms alone, and they take no weights in 16 bits beside fp32 inputs.
+    return _Shards(model, half if model.device.type == "cuda" else None)

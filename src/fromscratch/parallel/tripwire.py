@@ -44,10 +44,13 @@ class Tripwire:
         self._tripped = threading.Event()
         self._gone: int | None = None
         self._over = threading.Event()
-        for other in others:
-            thread = threading.Thread(
+        self._listeners = [
+            threading.Thread(
                 target=self._listen, args=(other,), name=f"listens to rank {other}", daemon=True
             )
+            for other in others
+        ]
+        for thread in self._listeners:
             thread.start()
 
     def gone(self, *, patience: float = 0.0) -> int | None:
@@ -56,10 +59,13 @@ class Tripwire:
         return self._gone
 
     def farewell(self) -> None:
-        """Tells the others that this rank ends as it should."""
+        """Tells the others that this rank ends as it should, and hears it from them."""
         self._over.set()
         for other in self._others:
             dist.send(torch.zeros(1), dst=other, group=self._group)
+        # A thread that comes back from the network while Python ends would take the process down.
+        for thread in self._listeners:
+            thread.join(GRACE_SECONDS)
 
     def _listen(self, other: int) -> None:
         try:

@@ -73,12 +73,17 @@ class LossScaler:
         """All that a resumed run needs to go on with the same scales."""
         return {"scale": self.scale, "good_steps": self.good_steps}
 
-    def unscale(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Divides the gradients by the scale, in place; exact but for the smallest fp32 numbers."""
+    def unscale(self, parameters: Iterable[torch.nn.Parameter], *, times: int = 1) -> None:
+        """Divides the gradients by the scale, in place; exact but for the smallest fp32 numbers.
+
+        Args:
+            parameters: Whose gradients.
+            times: What they are multiplied by in the same pass.
+        """
         import torch
 
         gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, 1.0 / self.scale)
+        torch._foreach_mul_(gradients, times / self.scale)
 
     def see(self, *, loss: float, grad_norm: float) -> bool:
         """Takes note of a step and sets the scale of the next.

@@ -94,13 +94,16 @@ def train_step(
         with syncing(number == len(batches)):
             with autocast():
                 loss = objective(model, batch.to(model.device))
-            # The mean over the ranks of this is the sum over the ranks of loss / n_targets.
-            share = loss * ranks.size / n_targets
-            (share if scaler is None else share * scaler.scale).backward()
+            # Gradients are averaged over the ranks, and are to be summed. In fp16 their number is
+            # multiplied in afterwards: what overflows must not depend on it.
+            if scaler is None:
+                (loss * ranks.size / n_targets).backward()
+            else:
+                (loss / n_targets * scaler.scale).backward()
         loss_sum += loss.item()
 
     if scaler is not None:
-        scaler.unscale(model.parameters())
+        scaler.unscale(model.parameters(), times=ranks.size)
     grad_norm = clip_gradients(model, settings.clip)
     mean_loss = ranks.sum(loss_sum)[0] / n_targets
     finite = math.isfinite(mean_loss) and math.isfinite(grad_norm)
