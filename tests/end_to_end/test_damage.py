@@ -74,7 +74,7 @@ def test_all_damaged_is_refused_however_often_one_asks(stopped):
     for _ in range(2):
         done = call("resume", stopped)
         assert done.code == 2
-        assert "None of the 2 checkpoints" in done.err
+        assert "None of the 3 checkpoints" in done.err
         assert "step-00000013: model.safetensors does not match its checksum" in done.err
         assert "Traceback" not in done.err
     assert rows(stopped / "metrics.jsonl") == before, "it was trained from scratch"

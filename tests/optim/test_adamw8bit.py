@@ -19,6 +19,7 @@ from fromscratch.optim.adamw8bit import AdamW8bit, choose_engine, dequantise
 from fromscratch.optim.build import Optimizers, build_optimizers
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.eight_bits import fits_eight_bits
+from fromscratch.optim.run_settings import StepSettings
 from fromscratch.plan.memory import optimizer_bytes
 from fromscratch.runs.recipe_files import load_recipe
 
@@ -130,7 +131,7 @@ def train(net: GPT, optimizers: Optimizers, steps: range) -> list[float]:
         logits = net(ids[:, :-1])
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         loss.backward()
-        optimizers.set_fraction(1.0)
+        optimizers.put_in_force(StepSettings())
         optimizers.step()
         optimizers.zero_grad()
         losses.append(loss.item())
