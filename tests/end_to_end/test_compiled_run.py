@@ -40,12 +40,11 @@ def test_interrupted_and_resumed_it_is_the_same_run(at, run, reference, tmp_path
     assert ours == pytest.approx(plain, rel=0.02), "other dropout masks, the same learning"
 
 
-def test_where_compiling_fails_the_run_says_so_once_and_goes_on(run, reference, monkeypatch):
+def test_where_compiling_fails_the_run_says_so_once_and_goes_on(run, reference):
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(config, "force_disable_caches", True)
-    done = call("train", "recipe.toml", "train.compile=true", "--run", run)
+    with config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
+        done = call("train", "recipe.toml", "train.compile=true", "--run", run)
     assert done.code == 0, done.err
     assert (done.out + done.err).count("not compiled") == 1
     assert len(events(run, "not_compiled")) == 1
