@@ -18,6 +18,7 @@ import torch
 
 from fromscratch.data.batches import Batch
 from fromscratch.foundation.hardware import resolve_device
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.runs.recipe import Recipe
@@ -54,7 +55,8 @@ def steps_of(recipe: Recipe, device: torch.device) -> Callable[[bool], None]:
 
     def step(look: bool) -> None:
         outcome = train_step(
-            model, next_token_loss, optimizers, batches, fraction=0.1, clip=1.0,
+            model, next_token_loss, optimizers, batches,
+            settings=StepSettings(lr=0.1, clip=1.0),
             around_update=probe.around_update if look else nullcontext,
         )  # fmt: skip
         assert outcome is not None
