@@ -7,26 +7,36 @@ or measures tensors need not know which kind it has.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def _is_dtensor(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether it is one; where nobody has imported them (half a second), none is."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor; of a sharded one, gathered: then every rank must call this, in one order."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_dtensor(tensor) else tensor
 
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether each rank holds a part of it only."""
-    return isinstance(tensor, DTensor)
+    return _is_dtensor(tensor)
 
 
 def local(tensor: Tensor) -> Tensor:
     """What this rank holds of a tensor: its rows of a sharded one, else all of it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _is_dtensor(tensor) else tensor
 
 
 def part_like(tensor: Tensor, like: Tensor) -> Tensor:
@@ -38,8 +48,10 @@ def part_like(tensor: Tensor, like: Tensor) -> Tensor:
         tensor: All of it, on any device; the same on every rank.
         like: Of the same shape.
     """
-    if not isinstance(like, DTensor):
+    if not _is_dtensor(like):
         return tensor.to(like.device)
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(
         tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
     )
@@ -50,7 +62,9 @@ def gathered(rows: Tensor, like: Tensor) -> Tensor:
 
     A collective call.
     """
-    assert isinstance(like, DTensor)
+    assert _is_dtensor(like)
+    from torch.distributed.tensor import DTensor
+
     placed = DTensor.from_local(
         rows, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
     )

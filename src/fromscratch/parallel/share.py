@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from fromscratch.data.batches import Batch
 from fromscratch.foundation.sharded import whole
 from fromscratch.model.gpt import GPT
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import MixedPrecisionPolicy
 
 Mode = Literal["ddp", "fsdp"]
 
@@ -117,6 +118,10 @@ class _Shards(SharedModel):
 
     def __init__(self, model: GPT, half: torch.dtype | None) -> None:
         super().__init__(model)
+        # Here, because they take half a second to import.
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         mesh = init_device_mesh(model.device.type, (torch.distributed.get_world_size(),))
         for block in model.blocks:
             fully_shard(block, mesh=mesh, mp_policy=_policy(half))
@@ -149,6 +154,8 @@ def _policy(half: torch.dtype | None) -> MixedPrecisionPolicy:
     stream), so that the same numbers are computed as on one GPU, but for the norms' weights, which
     take part rounded.
     """
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
     return MixedPrecisionPolicy(
         param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
