@@ -197,7 +197,7 @@ def _measure_products(device: torch.device, precision: PrecisionName) -> float:
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     draw = torch.Generator(device).manual_seed(0)  # nobody else's random numbers change
     best = 0.0
-    with _float32_products("high" if precision == "tf32" else "highest"):
+    with float32_products("high" if precision == "tf32" else "highest"):
         for size in (256, 512, 1024, 2048, 4096, 8192):
             work = 2.0 * size**3
             if best and work / best > _SECONDS_A_SIZE:
@@ -216,7 +216,7 @@ def _measure_products(device: torch.device, precision: PrecisionName) -> float:
 
 
 @contextmanager
-def _float32_products(precision: str) -> Iterator[None]:
+def float32_products(precision: str) -> Iterator[None]:
     """Whether 32-bit products may be rounded inside, for the duration."""
     import torch
 

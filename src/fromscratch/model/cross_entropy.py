@@ -51,12 +51,18 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Maps (..., C) to (..., P); those of padding ids are -inf."""
-        logits = F.linear(hidden, self.weight, self.bias)
+        return self.finish(F.linear(hidden, self.weight, self.bias))
+
+    def finish(self, products: Tensor) -> Tensor:
+        """What the products (..., P) with the matrix still lack: the cap, and the padding's -inf.
+
+        May overwrite them.
+        """
         if self.softcap:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
+            products = self.softcap * torch.tanh(products / self.softcap)
         if self.vocab_size < self.weight.shape[0]:
-            logits[..., self.vocab_size :] = float("-inf")
-        return logits
+            products[..., self.vocab_size :] = float("-inf")
+        return products
 
 
 def summed_cross_entropy(head: Head, hidden: Tensor, targets: Tensor, *, ignore: int) -> Tensor:
@@ -141,20 +147,16 @@ def _losses(
     columns = targets.masked_fill(none, 0)[:, None]  # some column where there is no target
     for start in range(0, len(logits), step):
         rows = slice(start, start + step)
-        part = logits[rows].to(_wide(logits.dtype))
-        if head.softcap:
-            part = torch.tanh(part / head.softcap)
-            slope = 1 - part**2
-            part = part * head.softcap
-        if head.vocab_size < part.shape[1]:
-            part[:, head.vocab_size :] = float("-inf")
-        part = F.log_softmax(part, dim=-1)
+        finished = head.finish(logits[rows].to(_wide(logits.dtype)))
+        part = F.log_softmax(finished, dim=-1)
         picked = part.gather(1, columns[rows])
         torch.neg(picked[:, 0].masked_fill(none[rows], 0.0), out=out[rows])
         if gradients:
             part.exp_().scatter_add_(1, columns[rows], torch.full_like(picked, -1.0))
             if head.softcap:
-                part.mul_(slope)
+                # The padding's are -inf, where the cap has no slope; their gradient is zero.
+                real = slice(0, head.vocab_size)
+                part[:, real] *= 1 - (finished[:, real] / head.softcap) ** 2
             logits[rows] = part
 
 

@@ -148,12 +148,14 @@ class Optimizers:
                 state: dict[str, Tensor] = {}
                 for key in _layout(member.optimizer, parameter.value) if tensors else ():
                     value = tensors[f"{member.name}.{key}.{parameter.name}"]
-                    # A fused kernel reads the step count where the weight is; others on the CPU.
-                    beside = key != "step" or on_device
-                    if key != "step" and is_sharded(parameter.value):
+                    device = parameter.value.device
+                    if key == "step":
+                        # A fused kernel reads it where the weight is; others on the CPU.
+                        state[key] = value.to(device if on_device else "cpu", copy=True)
+                    elif is_sharded(parameter.value):
                         state[key] = like_it(value, parameter.value)
-                        continue
-                    state[key] = value.to(parameter.value.device if beside else "cpu", copy=True)
+                    else:
+                        state[key] = value.to(device, copy=True)
                 member.optimizer.state[parameter.value] = state
 
     def _check_fits(self, tensors: Mapping[str, Tensor]) -> None:

@@ -166,8 +166,7 @@ def build_session(
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
     model.activation_checkpointing = recipe.train.activation_checkpointing
     precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
-    with precision.in_force():
-        peak = peak_flops(device, precision.name)
+    peak = peak_flops(device, precision.name)
     shared = share(
         model,
         launched=ranks.world.launched,

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import scratch_folder
 from fromscratch.foundation.hardware import available_memory, resolve_device
@@ -58,7 +60,7 @@ def settle_micro_batch(
     """
     automatic = recipe.train.micro_batch == "auto"
     device = resolve_device(recipe.train.device)
-    if not automatic and device.type == "cpu" and not _close(recipe):
+    if not automatic and device.type == "cpu" and not _close(recipe, device):
         return Settled(recipe, [])
     scratch = root.absolute().with_name(scratch_folder(root.name))
     with Trials(recipe, scratch, tokenizer=tokenizer) as trials:
@@ -67,9 +69,8 @@ def settle_micro_batch(
         return _check(recipe, trials)
 
 
-def _close(recipe: Recipe) -> bool:
+def _close(recipe: Recipe, device: torch.device) -> bool:
     """Whether a CPU's memory might not be enough, by the estimate."""
-    device = resolve_device(recipe.train.device)
     needed = step_memory(
         recipe.model,
         recipe.optim,

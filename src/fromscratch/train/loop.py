@@ -24,6 +24,7 @@ from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData
 from fromscratch.foundation.errors import Interrupted
+from fromscratch.foundation.schedules import StepSettings
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.optim.run_settings import RunSettings
 from fromscratch.parallel.ranks import AgreedStop, Ranks
@@ -257,7 +258,7 @@ class Trainer:
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
-        self._log_step(outcome, loss_scale, seconds=time.perf_counter() - begin)
+        self._log_step(outcome, settings, loss_scale, seconds=time.perf_counter() - begin)
         health = self.guarding.see(
             outcome,
             batches,
@@ -280,9 +281,15 @@ class Trainer:
         progress = self.state.progress
         self.tracker.rewind(progress.step, duties_done=progress.duties_done)
 
-    def _log_step(self, outcome: StepOutcome, loss_scale: float | None, *, seconds: float) -> None:
+    def _log_step(
+        self,
+        outcome: StepOutcome,
+        settings: StepSettings,
+        loss_scale: float | None,
+        *,
+        seconds: float,
+    ) -> None:
         config, progress = self.config, self.state.progress
-        settings = config.settings.at(progress.step)
         values = self.state.optimizers.in_force(settings)
         self._log_phase()
         rate = config.samples_per_step * self.data.context / seconds

@@ -21,8 +21,8 @@ a process-wide setting that is changed is put back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +30,7 @@ import torch
 
 from fromscratch.foundation.accelerators import PrecisionName
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.hardware import float32_products
 from fromscratch.train.loss_scale import LossScaleConfig, LossScaler
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -61,20 +62,14 @@ class Precision:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
+    def in_force(self) -> AbstractContextManager[object]:
         """fp32 products are what this precision says, and afterwards what they were before.
 
         The setting is the process's: a run in tf32 must not leave it to the fp32 run after it, nor
         may a run in fp32 inherit what a notebook has set.
         """
-        before = torch.get_float32_matmul_precision()
         on = self.name == "tf32" and self.device.type == "cuda"
-        torch.set_float32_matmul_precision("high" if on else "highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+        return float32_products("high" if on else "highest")
 
     def scaler(self, state: Mapping[str, float] | None) -> LossScaler | None:
         """The loss scaler of the next step, from its state after the last; None but in fp16."""
