@@ -44,6 +44,7 @@ RUN_METRICS = "metrics.jsonl"
 RUN_SAMPLES = "samples.jsonl"
 RUN_EVENTS = "events.jsonl"
 RUN_HEALTH = "health.jsonl"
+RUN_EVALS = "evals.jsonl"
 RUN_REPORT = "report.html"
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LOCK = "run.lock"
@@ -187,6 +188,10 @@ class RunPaths:
     @property
     def health(self) -> Path:
         return self.root / RUN_HEALTH
+
+    @property
+    def evals(self) -> Path:
+        return self.root / RUN_EVALS
 
     @property
     def report(self) -> Path:
