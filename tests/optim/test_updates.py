@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -325,3 +327,23 @@ class TestState:
         del state["adamw.exp_avg.blocks.1.mlp.down.weight"]
         with pytest.raises(UserError, match="missing"):
             build_optimizers(small_model(), OptimConfig()).load_state(state)
+
+
+def test_updates_do_not_import_the_compiler() -> None:
+    """Importing it takes a second of every start; whoever compiles imports it then."""
+    program = """
+import sys, torch
+from fromscratch.model.config import ModelConfig
+from fromscratch.model.gpt import GPT
+from fromscratch.optim.build import build_optimizers
+from fromscratch.optim.config import OptimConfig
+model = GPT(ModelConfig(n_layer=1, n_head=1, d_model=8, context=4, vocab_size=5))
+optimizers = build_optimizers(model, OptimConfig(name="muon"))
+model(torch.zeros(1, 4, dtype=torch.long)).nan_to_num(neginf=0).sum().backward()
+before = [p.detach().clone() for p in model.parameters()]
+optimizers.step()
+optimizers.zero_grad()
+assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters()))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0

@@ -182,15 +182,18 @@ def peak_flops(device: torch.device, precision: PrecisionName) -> Peak:
     return Peak(_measure_products(device, precision), measured=True)
 
 
-_SECONDS_A_SIZE = 0.1
+_SIZES = (512, 1024, 1536, 2048, 4096, 8192)
+_ALWAYS = 1024
+_SECONDS_A_PRODUCT = 0.05
 _TIMES = 3
 
 
 def _measure_products(device: torch.device, precision: PrecisionName) -> float:
-    """The best FLOP/s over square matrix products of growing size, in about half a second.
+    """The best FLOP/s over square matrix products of growing size, in about a fifth of a second.
 
     Small ones do not fill a device, and very large ones may run at a lower clock: the best of all
-    is the peak. A size whose product would take longer than a tenth of a second is not tried.
+    is the peak. A size whose product would take longer than a twentieth of a second is not tried,
+    but a few are always: on a busy machine the smallest may seem to take for ever.
     """
     import torch
 
@@ -198,9 +201,9 @@ def _measure_products(device: torch.device, precision: PrecisionName) -> float:
     draw = torch.Generator(device).manual_seed(0)  # nobody else's random numbers change
     best = 0.0
     with float32_products("high" if precision == "tf32" else "highest"):
-        for size in (256, 512, 1024, 2048, 4096, 8192):
+        for size in _SIZES:
             work = 2.0 * size**3
-            if best and work / best > _SECONDS_A_SIZE:
+            if size > _ALWAYS and work / best > _SECONDS_A_PRODUCT:
                 break
             left, right = (
                 torch.randn(size, size, device=device, generator=draw).to(dtype) for _ in range(2)

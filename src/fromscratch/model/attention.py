@@ -1,4 +1,4 @@
-"""Causal self-attention through `scaled_dot_product_attention`.
+"""Causal self-attention through `scaled_dot_product_attention`, or by hand (see `by_hand`).
 
 Shapes: B batch, T positions, S positions seen (cached ones and new ones), C width, nh query heads,
 nkv key/value heads, hd head size.
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fromscratch.model import by_hand
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.kv_cache import KVCache
 from fromscratch.model.linear import Linear
-from fromscratch.model.norm import make_norm
+from fromscratch.model.norm import make_qk_norm
 from fromscratch.model.positions import rotate
 
 
@@ -45,8 +46,9 @@ class Attention(nn.Module):
         self.dropout = config.dropout
         self.rows = (self.n_head * self.head_dim, *[self.n_kv_head * self.head_dim] * 2)
         self.qkv = Linear(config.d_model, sum(self.rows), bias=config.qkv_bias)
-        self.q_norm = make_norm(config, config.head_dim, qk=True) if config.qk_norm else None
-        self.k_norm = make_norm(config, config.head_dim, qk=True) if config.qk_norm else None
+        self.norm_eps = config.norm_eps
+        self.q_norm = make_qk_norm(config) if config.qk_norm else None
+        self.k_norm = make_qk_norm(config) if config.qk_norm else None
         self.out = Linear(self.rows[0], config.d_model, bias=config.attn_out_bias)
         self.extra = (
             Linear(config.d_model, config.d_model, bias=config.attn_out_bias)
@@ -58,15 +60,30 @@ class Attention(nn.Module):
     def project(self, x: Tensor, inputs: AttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, nh, T, hd), keys and values (B, nkv, T, hd) of x (B, T, C), as compared."""
         batch, length, _ = x.shape
-        q, k, v = self.qkv(x).split(self.rows, dim=-1)
+        qkv = self.qkv(x)  # (B, T, (nh + 2 nkv) hd)
+        weights, rope = self._norm_weights(), inputs.rope
+        if weights is not None and rope is not None and rope[0].dim() == 2 and by_hand.suits(qkv):
+            by_head = by_hand.normed_and_rotated(qkv, weights, rope, eps=self.norm_eps)
+            q, k, v = (part.transpose(0, 1) for part in by_head)
+            return q, k, v
+        q, k, v = qkv.split(self.rows, dim=-1)
         q = q.view(batch, length, self.n_head, self.head_dim).transpose(1, 2)  # (B, nh, T, hd)
         k = k.view(batch, length, self.n_kv_head, self.head_dim).transpose(1, 2)  # (B, nkv, T, hd)
         v = v.view(batch, length, self.n_kv_head, self.head_dim).transpose(1, 2)  # (B, nkv, T, hd)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if inputs.rope is not None:
-            q, k = rotate(q, *inputs.rope), rotate(k, *inputs.rope)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
         return q, k, v
+
+    def _norm_weights(self) -> tuple[Tensor, Tensor] | None:
+        """QK-norm's weights for each head, (nh, hd) and (nkv, hd); None where it has none."""
+        if self.q_norm is None or self.k_norm is None:
+            return None
+        q, k = self.q_norm.weight, self.k_norm.weight
+        if q is None or k is None:
+            return None
+        return q.expand(self.n_head, -1), k.expand(self.n_kv_head, -1)
 
     def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
         """Maps (B, T, C) to (B, T, C)."""
@@ -74,18 +91,36 @@ class Attention(nn.Module):
         q, k, v = self.project(x, inputs)
         if inputs.cache is not None:
             k, v = inputs.cache.append(self.layer, k, v)  # (B, nkv, S, hd)
-        y = F.scaled_dot_product_attention(
+        if self._is_short(q, k, inputs):
+            y = by_hand.short_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
+            y = y.transpose(0, 1)
+        else:
+            y = self._attend(q, k, v, inputs)
+        y = self.out(y.transpose(1, 2).reshape(batch, length, -1))  # (B, T, C)
+        if self.extra is not None:
+            y = self.extra(y)
+        out: Tensor = self.resid_dropout(y)
+        return out
+
+    def _is_short(self, q: Tensor, k: Tensor, inputs: AttentionInputs) -> bool:
+        """Whether all scores may be made at once: plain causal attention of a short context."""
+        return (
+            q.shape == k.shape
+            and 1 < q.shape[2] <= by_hand.SHORT
+            and inputs.mask is None
+            and not (self.training and self.dropout)
+            and by_hand.suits(q)
+        )
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs) -> Tensor:
+        """(B, nh, T, hd) and twice (B, nkv, S, hd) to (B, nh, T, hd)."""
+        return F.scaled_dot_product_attention(
             q,
             k,
             v,
             attn_mask=inputs.mask,
             dropout_p=self.dropout if self.training else 0.0,
             # One new token may look at everything that is cached; causality is then no constraint.
-            is_causal=inputs.mask is None and length > 1,
+            is_causal=inputs.mask is None and q.shape[2] > 1,
             enable_gqa=self.n_kv_head != self.n_head,
-        )  # (B, nh, T, hd)
-        y = self.out(y.transpose(1, 2).reshape(batch, length, -1))  # (B, T, C)
-        if self.extra is not None:
-            y = self.extra(y)
-        out: Tensor = self.resid_dropout(y)
-        return out
+        )

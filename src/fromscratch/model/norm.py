@@ -38,8 +38,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (self.width,), self.weight, self.eps)
 
 
-def make_norm(config: ModelConfig, width: int, *, qk: bool = False) -> nn.Module:
-    """The configured norm; for queries and keys always RMSNorm, as in Qwen3."""
-    if qk or config.norm == "rmsnorm":
+def make_norm(config: ModelConfig, width: int) -> nn.Module:
+    """The configured norm of the residual path."""
+    if config.norm == "rmsnorm":
         return RMSNorm(width, weight=config.norm_weight, eps=config.norm_eps)
     return LayerNorm(width, weight=config.norm_weight, bias=config.norm_bias, eps=config.norm_eps)
+
+
+def make_qk_norm(config: ModelConfig) -> RMSNorm:
+    """The norm of each head's queries or keys: always RMSNorm, as in Qwen3."""
+    return RMSNorm(config.head_dim, weight=config.norm_weight, eps=config.norm_eps)

@@ -18,6 +18,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.foundation.sharded import is_sharded, like_it
 from fromscratch.model.gpt import GPT
+from fromscratch.optim.adamw import AdamW, keep_the_compiler_out
 from fromscratch.optim.adamw8bit import AdamW8bit, choose_engine
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.eight_bits import fits_eight_bits
@@ -197,7 +198,7 @@ def _put(group: dict[str, Any], key: str, value: float) -> None:
 
 
 _STATE_KEYS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
-    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
+    AdamW: ("step", "exp_avg", "exp_avg_sq"),
     Muon: ("momentum",),
 }
 
@@ -222,6 +223,7 @@ def build_optimizers(model: GPT, config: OptimConfig) -> Optimizers:
     Raises:
         UserError: The optimiser needs something that is not installed.
     """
+    keep_the_compiler_out()
     groups = group_parameters(model)
     muon = config.name == "muon"
     embed_lr = config.lr if config.embed_lr is None else config.embed_lr
@@ -248,7 +250,7 @@ def build_optimizers(model: GPT, config: OptimConfig) -> Optimizers:
             members.append(Member("adamw8bit", quantised, _all_of(large)))
     rows = _only(rows, lambda p: True)
     if rows:
-        adamw = torch.optim.AdamW(
+        adamw = AdamW(
             _torch_groups(rows),
             betas=config.betas,
             eps=config.eps,
