@@ -35,7 +35,7 @@ def call(*arguments: str | Path) -> Answer:
 
 def environment() -> dict[str, str]:
     """One thread: as many as the tests in this process use, and they do not fight for cores."""
-    return os.environ | {"NO_COLOR": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
 
 
 def start(

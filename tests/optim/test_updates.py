@@ -20,7 +20,7 @@ from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import Optimizers, build_optimizers
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.groups import row_blocks
-from fromscratch.optim.muon import Muon, iteration_dtype, orthogonalise
+from fromscratch.optim.muon import Muon, iteration_dtype, orthogonalise, polynomials
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -93,6 +93,48 @@ def newton_schulz_values(singular: np.ndarray) -> np.ndarray:
     for _ in range(5):
         x = a * x + b * x**3 + c * x**5
     return x
+
+
+class TestPolarExpress:
+    @pytest.mark.parametrize("steps", [1, 3, 5])
+    def test_its_polynomials_go_through_the_singular_values(self, steps: int) -> None:
+        matrix = torch.randn((24, 16), generator=torch.Generator().manual_seed(3))
+        by = polynomials("polar_express", steps)
+        ours = orthogonalise(matrix[None], by=by, dtype=torch.float32)[0].double().numpy()
+        u, s, vt = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
+        x = s / (1.02 * np.linalg.norm(s) + 1e-7)
+        for a, b, c in by:
+            x = a * x + b * x**3 + c * x**5
+        np.testing.assert_allclose(ours, u @ np.diag(x) @ vt, atol=2e-4)
+
+    def test_five_steps_come_nearer_than_five_of_newton_schulz(self) -> None:
+        """Amsel et al. (2025): singular values from a thousandth of the norm on come near one."""
+        values = torch.logspace(-2.5, -0.6, 16)
+        left, _ = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))
+        matrix = (left * values / values.norm())[None]
+        error = {}
+        for method in ("polar_express", "newton_schulz"):
+            out = orthogonalise(matrix, by=polynomials(method, 5), dtype=torch.float32)
+            error[method] = (torch.linalg.svdvals(out) - 1).abs().max()
+        assert error["polar_express"] < 0.2 < error["newton_schulz"]
+
+    def test_a_recipe_chooses_it(self) -> None:
+        """Two recipes that differ in it alone make different updates, both near orthogonal."""
+        moved = {}
+        for method, steps in (("newton_schulz", 5), ("polar_express", 5)):
+            model = small_model()
+            before = model.blocks[0].mlp.down.weight.detach().clone()
+            config = OptimConfig(name="muon", muon_lr=1.0, muon_method=method, muon_steps=steps)
+            apply(model, build_optimizers(model, config), gradients(model, 1), [1.0])
+            moved[method] = model.blocks[0].mlp.down.weight.detach() - before
+        assert not torch.equal(*moved.values())
+        values = torch.linalg.svdvals(moved["polar_express"])
+        assert values.min() > 0.9
+        assert values.max() < 1.1
+
+    def test_more_steps_than_it_has_are_refused(self) -> None:
+        with pytest.raises(UserError, match="five steps"):
+            OptimConfig(name="muon", muon_method="polar_express", muon_steps=6)
 
 
 class TestOrthogonalise:

@@ -25,7 +25,7 @@ def torchrun(
                 *map(str, arguments),
             ],
             cwd=cwd,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
             stdout=said,
             stderr=said,
         )  # fmt: skip

@@ -1,7 +1,6 @@
 """What watches over a run does so on several ranks, too, and comes to the same."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -78,7 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, changes in {"alone": [], "alone-16": IN_16_BITS}.items():
         done = subprocess.run(
             [sys.executable, PROGRAM, "train", "recipe.toml", "--run", name, *changes],
-            cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            cwd=root, capture_output=True, text=True,
             timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from fromscratch.optim.adamw8bit import AdamW8bit, choose_engine
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.eight_bits import fits_eight_bits
 from fromscratch.optim.groups import NamedParameter, group_parameters, row_blocks
-from fromscratch.optim.muon import Muon
+from fromscratch.optim.muon import Muon, polynomials
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,7 @@ def build_optimizers(model: GPT, config: OptimConfig) -> Optimizers:
             lr=config.muon_lr,
             momentum=config.muon_momentum,
             weight_decay=config.muon_weight_decay,
+            by=polynomials(config.muon_method, config.muon_steps),
             blocks=by_parameter,
         )
         members.append(Member("muon", hidden, groups.hidden))
