@@ -129,8 +129,8 @@ class TestPolarExpress:
             moved[method] = model.blocks[0].mlp.down.weight.detach() - before
         assert not torch.equal(*moved.values())
         values = torch.linalg.svdvals(moved["polar_express"])
-        assert values.min() > 0.9
-        assert values.max() < 1.1
+        assert values.min() > 0.8
+        assert values.max() < 1.2
 
     def test_more_steps_than_it_has_are_refused(self) -> None:
         with pytest.raises(UserError, match="five steps"):
