@@ -17,9 +17,9 @@ from fromscratch.foundation.files import documents_file, sha256_of_file, shard_f
 from fromscratch.tokenizer.build import gpt2_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
-# Matrices this small gain nothing from more threads, and waiting for busy cores costs much; so in the
-# processes that tests start. What several threads do to a resume is tested by processes that are
-# given them (end_to_end/test_violence.py).
+# Matrices this small gain nothing from more threads, and waiting for busy cores costs much; that is
+# so in the processes that tests start, too. What several threads do to a resume is tested by
+# processes that are given them (end_to_end/test_violence.py).
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 

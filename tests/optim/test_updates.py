@@ -133,7 +133,7 @@ class TestPolarExpress:
         assert values.max() < 1.2
 
     def test_more_steps_than_it_has_are_refused(self) -> None:
-        with pytest.raises(UserError, match="five steps"):
+        with pytest.raises(ValueError, match="five steps"):
             OptimConfig(name="muon", muon_method="polar_express", muon_steps=6)
 
 
