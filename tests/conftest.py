@@ -30,6 +30,15 @@ settings.register_profile(
 settings.load_profile("fromscratch")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps tests that share a module's fixture on one worker: each worker would make it anew."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        if any(definitions[-1].scope == "module" for definitions in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real text and logs; never part of the package."""
