@@ -33,10 +33,10 @@ from fromscratch.track.jsonl import JsonlTracker, append_event
 from fromscratch.track.mirrors import open_mirrors
 from fromscratch.track.tracker import Tracker, Trackers
 from fromscratch.train.compiled import compile_blocks, pays
-from fromscratch.train.guard import StopSignal
 from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.precision import Precision
+from fromscratch.train.stop_signal import StopSignal
 
 
 @dataclass

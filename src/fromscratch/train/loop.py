@@ -30,13 +30,13 @@ from fromscratch.optim.run_settings import RunSettings
 from fromscratch.parallel.ranks import AgreedStop, Ranks
 from fromscratch.parallel.share import SharedModel
 from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
-from fromscratch.train.guard import StopSignal
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.guarding import Guarding
 from fromscratch.train.objectives import Objective
 from fromscratch.train.precision import Precision
 from fromscratch.train.saver import SavePlan, Saver
 from fromscratch.train.step import StepOutcome, train_step
+from fromscratch.train.stop_signal import StopSignal
 
 
 @dataclass(frozen=True)
