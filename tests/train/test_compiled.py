@@ -10,7 +10,7 @@ from fromscratch.model.gpt import GPT, call_block
 from fromscratch.optim.build import build_optimizers
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import StepSettings
-from fromscratch.train.compiled import compile_blocks, pays
+from fromscratch.train.compiled import compile_blocks, wants_compiling
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.step import train_step
 
@@ -107,4 +107,6 @@ def test_without_a_compiler_the_run_goes_on():
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
 def test_it_is_left_out_where_it_does_not_pay(device, expected):
-    assert pays(torch.device(device)) == expected
+    assert wants_compiling("auto", torch.device(device)) == expected
+    assert wants_compiling(True, torch.device(device))
+    assert not wants_compiling(False, torch.device(device))

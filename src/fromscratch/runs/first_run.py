@@ -22,7 +22,7 @@ from fromscratch.data.watching import Watch, unwatched
 from fromscratch.evaluate.loss import evaluate_loss
 from fromscratch.evaluate.yardsticks import Yardstick, yardsticks
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.hardware import resolve_device
+from fromscratch.foundation.hardware import resolve_device, synchronize
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
@@ -30,7 +30,9 @@ from fromscratch.runs.opened_data import open_data, prepared_folders
 from fromscratch.runs.recipe import Recipe, SourceConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.session import Session
+from fromscratch.train.compiled import compile_blocks, wants_compiling
 from fromscratch.train.objectives import next_token_loss
+from fromscratch.train.precision import choose_precision
 from fromscratch.train.step import train_step
 
 _WARMUP_STEPS, _TIMED_STEPS = 3, 9
@@ -97,24 +99,34 @@ def plan_first_run(source: str, minutes: float, overrides: list[str], *, report:
 
 
 def measure_step(recipe: Recipe) -> float:
-    """Seconds of one update on this machine: the median of a few, on a model thrown away."""
+    """Seconds of one update on this machine: the median of a few, on a model thrown away.
+
+    As the run will make them: in its precision, compiled where it will be.
+    """
     device = resolve_device(recipe.train.device)
+    precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
     data = _training_data(recipe)
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
     optimizers = build_optimizers(model, recipe.optim)
+    if wants_compiling(recipe.train.compile, device):
+        compile_blocks(model, recipe.micro_batch, autocast=precision.autocast)
     times = []
-    for step in range(_WARMUP_STEPS + _TIMED_STEPS):
-        begin = time.perf_counter()
-        n_samples = recipe.samples_per_step
-        batches = data.micro_batches(step * n_samples, n_samples, recipe.micro_batch)
-        train_step(
-            model,
-            next_token_loss,
-            optimizers,
-            batches,
-            settings=StepSettings(clip=recipe.optim.clip),
-        )
-        times.append(time.perf_counter() - begin)
+    with precision.in_force():
+        for step in range(_WARMUP_STEPS + _TIMED_STEPS):
+            begin = time.perf_counter()
+            n_samples = recipe.samples_per_step
+            batches = data.micro_batches(step * n_samples, n_samples, recipe.micro_batch)
+            train_step(
+                model,
+                next_token_loss,
+                optimizers,
+                batches,
+                settings=StepSettings(clip=recipe.optim.clip),
+                autocast=precision.autocast,
+                scaler=precision.scaler(None),
+            )
+            synchronize(device)
+            times.append(time.perf_counter() - begin)
     return statistics.median(times[_WARMUP_STEPS:])
 
 

@@ -32,7 +32,7 @@ from fromscratch.tokenizer.tokenizer import Tokenizer
 from fromscratch.track.jsonl import JsonlTracker, append_event
 from fromscratch.track.mirrors import open_mirrors
 from fromscratch.track.tracker import Tracker, Trackers
-from fromscratch.train.compiled import compile_blocks, pays
+from fromscratch.train.compiled import compile_blocks, wants_compiling
 from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.precision import Precision
@@ -135,8 +135,7 @@ class Session:
     def _compile(self, tracker: Tracker) -> bool:
         """Compiles the blocks where the recipe or the device asks for it (R41)."""
         model, config = self.state.model, self.config
-        asked = self.recipe.train.compile
-        if not (pays(model.device) if asked == "auto" else asked):
+        if not wants_compiling(self.recipe.train.compile, model.device):
             return False
         model.train()
         if self.state.is_sharded:

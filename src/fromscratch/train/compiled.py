@@ -14,20 +14,21 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
 
 import torch
 
 from fromscratch.model.gpt import GPT
 
 
-def pays(device: torch.device) -> bool:
-    """Whether blocks should be compiled where a recipe leaves it open.
+def wants_compiling(asked: bool | Literal["auto"], device: torch.device) -> bool:
+    """Whether blocks should be compiled.
 
-    On CUDA. On a CPU the uncompiled blocks are as fast or faster, since their products go to the
-    faster library (model/linear.py), and start at once (benchmarks/RESULTS.md); Apple's backend is
-    young. Both compile when they are asked to.
+    Where a recipe leaves it open (`auto`), on CUDA. On a CPU the uncompiled blocks are as fast or
+    faster, since their products go to the faster library (model/linear.py), and start at once
+    (benchmarks/RESULTS.md); Apple's backend is young. Both compile when they are asked to.
     """
-    return device.type == "cuda"
+    return device.type == "cuda" if asked == "auto" else asked
 
 
 def compile_blocks(
