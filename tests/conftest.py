@@ -30,6 +30,7 @@ settings.register_profile(
 settings.load_profile("fromscratch")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps tests that share a module's fixture on one worker: each worker would make it anew."""
     for item in items:

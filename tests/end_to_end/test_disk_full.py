@@ -50,10 +50,12 @@ def test_full_to_the_end_keeps_what_was_there(at, run, reference):
     assert done.code == 2
     assert "The state at step 24 could not be saved" in done.err
     assert "File too large" in done.err
-    assert "The newest checkpoint is that of step 5." in done.err
+    # That of step 5 is written while training goes on, and may be too late.
+    newest = max(name for name in checkpoints(run) if name.startswith("step-"))
+    assert newest in ("step-00000004", "step-00000005")
+    assert f"The newest checkpoint is that of step {newest[-1]}." in done.err
     assert "Make room and resume" in done.err
     assert "Traceback" not in done.err
-    assert "step-00000005" in checkpoints(run)
     assert not [name for name in checkpoints(run) if name.endswith(".tmp")]
     assert call("resume", run).code == 0
     assert_same_end(run, reference)

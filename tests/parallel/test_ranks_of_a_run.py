@@ -98,7 +98,7 @@ def assert_same_run(run: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Text that nobody has prepared, a recipe, and the run that one process made of it."""
+    """Text, a recipe, and the run that one process made of it."""
     root = tmp_path_factory.mktemp("place")
     (root / "text").mkdir()
     draw = random.Random(0)
@@ -108,7 +108,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "recipe.toml").write_text(RECIPE)
     with contextlib.chdir(root):
         alone("train", "recipe.toml", "--run", "reference")
-    shutil.rmtree(root / "prepared")  # the next to train must prepare it, and only one of them
     return root
 
 
@@ -124,6 +123,7 @@ def from_the_middle(place: Path, name: str) -> Path:
 
 @pytest.mark.slow
 def test_two_train_stop_together_and_one_goes_on(place: Path):
+    shutil.rmtree(place / "prepared")  # the two must prepare it, and only one of them
     run, log = place / "two", place / "two.log"
     command = ["-m", "--", "fromscratch", "train", "recipe.toml", "--run", run]
     launcher = torchrun(*command, cwd=place, log=log)
