@@ -67,7 +67,9 @@ def _objects(text: str) -> Iterator[_Pairs]:
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except RecursionError:  # nesting that nobody means; each level would be tried anew
+            return
+        except ValueError:
             end = at + 1
         else:
             yield value
