@@ -7,12 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from fromscratch.cli.doctor_verb import Part
 from fromscratch.cli.items_progress import ItemsProgress, items_progress
 from fromscratch.cli.show import err, print_warning, say, table
 from fromscratch.foundation.errors import UserError
@@ -33,15 +33,6 @@ if TYPE_CHECKING:
     from fromscratch.evaluate.judge_statistics import Mean
 
 
-class Part(StrEnum):
-    """A part of a test file."""
-
-    all = "all"
-    train = "train"
-    test = "test"
-    val = "val"
-
-
 def run(
     models: list[str] = typer.Argument(..., help="Runs, checkpoints, or Hugging Face folders."),
     test: Path = typer.Option(..., help="Instruction file: Alpaca's JSON, JSON lines, chats."),
@@ -56,9 +47,11 @@ def run(
     seed: int = typer.Option(0, help="Of the answers' draws and of the order they are shown in."),
     device: str = typer.Option("auto", help="Where models answer: auto, cpu, cuda, cuda:1, mps."),
     concurrency: int = typer.Option(4, min=1, max=256, help="Requests under way at a time."),
-    timeout: float = typer.Option(120.0, min=0.001, help="Seconds to wait for a reply."),
+    timeout: float = typer.Option(120.0, min=1, help="Seconds to wait for a reply."),
     retries: int = typer.Option(8, min=0, help="How often a failed request is repeated."),
-    retry_unparsed: bool = typer.Option(False, help="Ask again where no score could be read."),
+    retry_unparsed: bool = typer.Option(
+        False, "--retry-unparsed", help="Ask again where no score could be read."
+    ),
     api_key_file: Path = typer.Option(None, help="Holds the key [OPENAI_API_KEY]."),
     price_in: float = typer.Option(None, min=0, help="Dollars for a million tokens of prompt."),
     price_out: float = typer.Option(None, min=0, help="Dollars for a million tokens of reply."),
