@@ -314,6 +314,12 @@ def test_a_judge_that_is_not_listed_is_said_before_models_answer(place: Path, se
     assert 'no model "strict-judge". Did you mean "strict-jugde"?' in answer.err
 
 
+def test_answers_that_are_cut_off_are_counted(place: Path, server: JudgeServer):
+    assert judge(server, "--out", "out", "--items", "2", "--max-new-tokens", "3").code == 0
+    assert result()["items"][1]["responses"] == {"runs/good": "goo", "poor": "poo"}
+    assert [m["cut"] for m in result()["results"]["models"]] == [2, 2]
+
+
 MISTAKES: dict[str, tuple[Callable[[JudgeServer], Answer], list[str]]] = {
     "the same weights twice": (
         lambda server: judge(server, models=("poor", "runs/good", "poor")),

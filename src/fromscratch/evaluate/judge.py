@@ -62,11 +62,11 @@ class Judgement:
         """What the judge has still to be asked, at most."""
         return estimate(self.items, self.answers, self.scores, self.settings, again=self._again)
 
-    def answer(self, loaded: ModelBundle, device: str, advance: Advance) -> list[str]:
+    def answer(self, loaded: ModelBundle | None, device: str, advance: Advance) -> list[str]:
         """Lets each model answer what is missing.
 
         Args:
-            loaded: One of the models, which need not be read again.
+            loaded: The model, if it is one that is there already.
             device: As for `resolve_device`.
             advance: Is told after each answer.
 
@@ -77,12 +77,12 @@ class Judgement:
             UserError: A model's weights are not what they were when this began.
         """
         warnings = []
-        # The loaded one first, so that there is never a second one in memory beside it.
-        for contestant in sorted(self.contestants, key=lambda c: c.key != loaded.sha256):
+        for contestant in self.contestants:
             missing = self.unanswered(contestant)
             if not missing:
                 continue
-            if loaded.sha256 != contestant.key:
+            if loaded is None or loaded.sha256 != contestant.key:
+                loaded = None  # the one before leaves the memory first
                 loaded = load_bundle(contestant.name)
             if loaded.sha256 != contestant.key:
                 raise UserError(

@@ -46,11 +46,12 @@ class Contestant:
         return self.model.sha256
 
 
-def open_contestants(names: Sequence[str]) -> tuple[list[Contestant], ModelBundle]:
+def open_contestants(names: Sequence[str]) -> tuple[list[Contestant], ModelBundle | None]:
     """Reads each model once, to know which weights it has.
 
     Returns:
-        The contestants, and the last one's model.
+        The contestants; and where there is only one, its model, which need not be read again. Of
+        several, one at a time is in memory.
 
     Raises:
         UserError: One cannot be read, or two are the same weights.
@@ -77,7 +78,10 @@ def open_contestants(names: Sequence[str]) -> tuple[list[Contestant], ModelBundl
         run = folder.parent.parent
         is_run = folder.parent.name == RUN_CHECKPOINTS and (run / RUN_RECIPE).is_file()
         contestants.append(Contestant(model, run if is_run else None))
-    return contestants, bundle
+        if len(names) == 1:
+            return contestants, bundle
+        del bundle
+    return contestants, None
 
 
 def answer_items(
