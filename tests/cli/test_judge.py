@@ -289,7 +289,7 @@ def test_nothing_is_spent_that_nobody_agreed_to(place: Path, server: JudgeServer
     # 12 requests of 100 and 10 tokens, as the server counts them.
     assert "1,200 tokens of prompts, 120 of replies: $2.40" in answer.out
     estimated = float(answer.err.split("about $")[1].split("\n")[0])
-    prompts = sum(len(p) for p in server.prompts) / 4 * 1000 / 1e6
+    prompts = sum(len(p) for p in server.prompts) / 3.5 * 1000 / 1e6
     assert estimated == pytest.approx(prompts + 12 * 40 * 10_000 / 1e6, rel=0.05)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from fromscratch.evaluate.judge_endpoint import JudgeEndpoint, Reply
 from fromscratch.evaluate.judge_folder import Answer, JudgeSettings, ScoredItem
@@ -19,7 +20,7 @@ from fromscratch.evaluate.judge_reply import read_scores
 from fromscratch.foundation.errors import UserError
 
 _GIVE_UP_AFTER = 10
-_BYTES_PER_TOKEN = 4  # of English, about; judges tokenize differently and few say how
+_BYTES_PER_TOKEN = 3.5  # of English with marks in it; judges tokenize differently, few say how
 _REPLY_TOKENS = (10, 10)  # of the object, and of each score in it
 
 
@@ -87,7 +88,7 @@ def estimate(
     again: bool = False,
 ) -> Estimate:
     """What the judge will be asked at most; arguments as for `open_questions`."""
-    longest = Answer("x" * _BYTES_PER_TOKEN * settings.answers.max_new_tokens, 0, "limit")
+    longest = Answer("x" * int(_BYTES_PER_TOKEN * settings.answers.max_new_tokens), 0, "limit")
     assumed = {
         (key, item.number): answers.get((key, item.number), longest)
         for item in items
@@ -97,7 +98,7 @@ def estimate(
     once, each = _REPLY_TOKENS
     return Estimate(
         requests=len(questions),
-        tokens_in=sum(-(-len(q.text.encode("utf-8")) // _BYTES_PER_TOKEN) for q in questions),
+        tokens_in=sum(ceil(len(q.text.encode("utf-8")) / _BYTES_PER_TOKEN) for q in questions),
         tokens_out=sum(once + each * len(q.keys) for q in questions),
     )
 
