@@ -454,6 +454,14 @@ MISTAKES = {
         ["without torchrun", "once for each device"],
     ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+    "a judge without a scheme": (
+        ["judge", "run", "--test", "numbers.jsonl", "--judge", "localhost/v1", "--model", "m"],
+        ['"localhost/v1" is no address of a judge', "http://localhost:11434/v1"],
+    ),
+    "a judge of what asks nothing": (
+        ["judge", "run", "--test", "numbers.jsonl", "--judge", "http://x/v1", "--model", "m"],
+        ["numbers.jsonl line 1", "instruction, input and output"],
+    ),
 }
 
 

@@ -35,6 +35,8 @@ class Template(Protocol):
     """What every template offers."""
 
     name: str
+    next_turn: str
+    """What begins another turn of the user: a model that writes it has ended its own."""
 
     def pieces(self, messages: Sequence[Message]) -> Iterator[Piece]:
         """Yields the conversation from its first character to its last."""
@@ -48,6 +50,7 @@ class Alpaca:
     """
 
     name = "alpaca"
+    next_turn = "\n\n### Instruction:\n"
 
     _OPENING = (
         "Below is an instruction that describes a task. "
@@ -70,7 +73,7 @@ class Alpaca:
                 yield Piece("\n\n### Response:\n")
                 yield Piece(message.content, supervised=True)
                 continue
-            yield Piece(f"\n\n### Instruction:\n{message.content}")
+            yield Piece(f"{self.next_turn}{message.content}")
             if message.context:
                 yield Piece(f"\n\n### Input:\n{message.context}")
 
@@ -95,3 +98,13 @@ def template_named(name: str) -> Template:
 def render(template: Template, messages: Sequence[Message]) -> str:
     """The whole conversation as text."""
     return "".join(piece.text for piece in template.pieces(messages))
+
+
+def render_prompt(template: Template, messages: Sequence[Message]) -> str:
+    """The conversation up to where the assistant's next words begin.
+
+    Args:
+        template: The one that the model was trained with.
+        messages: The last of them is the user's.
+    """
+    return render(template, (*messages, Message("assistant", "")))

@@ -25,6 +25,21 @@ TEXT_FIELDS = (
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One item as it stands in its file.
+
+    Attributes:
+        value: JSON's value; of a text file the paragraph or line.
+        where: Its place for people, as `line 12` or `item 12`.
+        number: Its place among the file's items, from 0.
+    """
+
+    value: Any
+    where: str
+    number: int
+
+
+@dataclass(frozen=True)
 class Item:
     """One item: its text, and where it stands, as `line 12` or `item 12`."""
 
@@ -33,6 +48,15 @@ class Item:
 
 
 def load_items(path: Path, *, part: Part = "all") -> list[Item]:
+    """The texts of an evaluation set; arguments and errors as for `load_entries`.
+
+    Raises:
+        UserError: Besides, an item has no text.
+    """
+    return [Item(_text_of(e.value, path, e.where), e.where) for e in load_entries(path, part=part)]
+
+
+def load_entries(path: Path, *, part: Part = "all") -> list[Entry]:
     """Reads an evaluation set.
 
     Args:
@@ -42,7 +66,7 @@ def load_items(path: Path, *, part: Part = "all") -> list[Item]:
             validation, as the 1,100 instructions of Raschka (2024) are.
 
     Raises:
-        UserError: The file is missing, not UTF-8, not the JSON it looks like, or has no text.
+        UserError: The file is missing, not UTF-8, not the JSON it looks like, or has no items.
     """
     try:
         content = path.read_bytes().decode("utf-8-sig")
@@ -54,19 +78,19 @@ def load_items(path: Path, *, part: Part = "all") -> list[Item]:
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}).",
-            fix="--against names the file of an evaluation set.",
+            fix="Name the file of an evaluation set.",
         ) from None
-    items = list(_reader(path, content)(path, content))
-    items = _part(items, part)
-    if not items:
+    read = _reader(path, content)(path, content)
+    entries = _part([Entry(value, where, n) for n, (value, where) in enumerate(read)], part)
+    if not entries:
         raise UserError(
             f"{path} has no items{'' if part == 'all' else f' in its {part} part'}.",
             fix="Give an evaluation set with at least one text.",
         )
-    return items
+    return entries
 
 
-def _reader(path: Path, content: str) -> Callable[[Path, str], Iterator[Item]]:
+def _reader(path: Path, content: str) -> Callable[[Path, str], Iterator[tuple[Any, str]]]:
     start = content.lstrip()[:1]
     if path.suffix == ".jsonl":
         return _json_lines
@@ -77,7 +101,7 @@ def _reader(path: Path, content: str) -> Callable[[Path, str], Iterator[Item]]:
     return _text
 
 
-def _part(items: list[Item], part: Part) -> list[Item]:
+def _part(items: list[Entry], part: Part) -> list[Entry]:
     train, test = int(len(items) * 0.85), int(len(items) * 0.1)
     bounds = {
         "all": (0, len(items)),
@@ -96,7 +120,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _json_lines(path: Path, content: str) -> Iterator[Item]:
+def _json_lines(path: Path, content: str) -> Iterator[tuple[Any, str]]:
     for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
             where = f"line {number}"
@@ -106,10 +130,10 @@ def _json_lines(path: Path, content: str) -> Iterator[Item]:
                 raise UserError(
                     f"{path} {where} is not JSON ({error}).", fix="Mend or remove the line."
                 ) from None
-            yield Item(_text_of(value, path, where), where)
+            yield value, where
 
 
-def _json(path: Path, content: str) -> Iterator[Item]:
+def _json(path: Path, content: str) -> Iterator[tuple[Any, str]]:
     try:
         value = json.loads(content)
     except ValueError as error:
@@ -123,11 +147,10 @@ def _json(path: Path, content: str) -> Iterator[Item]:
             fix="Give a list of objects with text fields.",
         )
     for number, entry in enumerate(value):
-        where = f"item {number}"
-        yield Item(_text_of(entry, path, where), where)
+        yield entry, f"item {number}"
 
 
-def _text(path: Path, content: str) -> Iterator[Item]:
+def _text(path: Path, content: str) -> Iterator[tuple[Any, str]]:
     lines = content.replace("\r\n", "\n").split("\n")
     paragraphs = "" in [line.strip() for line in lines[:-1]]
     held: list[str] = []
@@ -136,7 +159,7 @@ def _text(path: Path, content: str) -> Iterator[Item]:
             held.append(line)
         if held and (not paragraphs or not line.strip()):
             first = number - len(held) + (1 if line.strip() else 0)
-            yield Item("\n".join(held), f"line {first}")
+            yield "\n".join(held), f"line {first}"
             held = []
 
 

@@ -7,14 +7,13 @@ Lines are only ever appended; a half-written one is passed over by whoever reads
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from fromscratch.foundation.files import dump_json, fsync_file, read_json_lines
+from fromscratch.foundation.files import append_json_line, read_json_lines
 
 Kind = Literal["loss", "multiple_choice", "harness", "core", "judge", "preference"]
 
@@ -139,14 +138,7 @@ def append_record(path: Path, record: EvalRecord) -> None:
         path: RUN/evals.jsonl, or any file; made if absent, its folder not.
         record: What was measured.
     """
-    line = (dump_json(record.row()) + "\n").encode("utf-8")
-    with open(path, "ab+") as handle:
-        # Somebody's half-written line must not swallow ours.
-        if handle.tell():
-            handle.seek(-1, os.SEEK_END)
-            line = line if handle.read(1) == b"\n" else b"\n" + line
-        handle.write(line)
-    fsync_file(path)
+    append_json_line(path, record.row())
 
 
 def read_records(path: Path) -> Iterator[EvalRecord]:

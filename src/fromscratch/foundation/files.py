@@ -58,6 +58,14 @@ SWEEP_JOURNAL = "journal.log"
 SWEEP_LOCK = "sweep.lock"
 SWEEP_PICTURE = "sweep.png"
 
+# --- names inside the folder of a judge's scores --------------------------------------------------
+RUN_JUDGE = "judge"  # in RUN/, with a folder for each judgement
+JUDGE_SETTINGS = "settings.json"
+JUDGE_ANSWERS = "answers.jsonl"
+JUDGE_SCORES = "scores.jsonl"
+JUDGE_RESULT = "judge.json"
+JUDGE_LOCK = "judge.lock"
+
 # --- names beside the run folders -----------------------------------------------------------------
 BENCH_RESULTS = "bench.json"
 
@@ -259,6 +267,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def append_json_line(path: Path, row: dict[str, Any]) -> None:
+    """Adds an object to a JSON-lines file, made if absent, and forces it to the disk."""
+    line = (dump_json(row) + "\n").encode("utf-8")
+    with open(path, "ab+") as handle:
+        # A half-written line that a crash left behind must not swallow this one.
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            line = line if handle.read(1) == b"\n" else b"\n" + line
+        handle.write(line)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> str:

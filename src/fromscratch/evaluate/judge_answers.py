@@ -1,0 +1,155 @@
+"""Models answer the items of a test file, one model at a time.
+
+In: models as a person names them, items. Out: each model's answers, handed over one by one. What a
+model reads is the chat template's prompt (R53); an answer ends at end-of-text, at the template's
+next turn of the user, or at the limit. An answer is a function of weights, item and settings: each
+item's draws have a seed of their own, so it does not matter which answers were there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fromscratch.chat.template import render_prompt, template_named
+from fromscratch.checkpoint.bundle import ModelBundle, load_bundle
+from fromscratch.evaluate.judge_folder import Answer, AnswerSettings
+from fromscratch.evaluate.judge_items import JudgeItem
+from fromscratch.evaluate.records import EvaluatedModel
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import CHECKPOINT_STATE, RUN_CHECKPOINTS, RUN_RECIPE, read_json
+from fromscratch.foundation.hardware import resolve_device
+from fromscratch.foundation.seeds import derive_seed
+from fromscratch.generate.engine import generate_ids
+from fromscratch.generate.sampling import SamplingOptions
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model that is judged.
+
+    Attributes:
+        model: Which weights; its name is as it was typed.
+        run: The run that it is a checkpoint of; None for any other model.
+    """
+
+    model: EvaluatedModel
+    run: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def key(self) -> str:
+        return self.model.sha256
+
+
+def open_contestants(names: Sequence[str]) -> tuple[list[Contestant], ModelBundle | None]:
+    """Reads each model once, to know which weights it has.
+
+    Returns:
+        The contestants; and where there is only one, its model, which need not be read again. Of
+        several, one at a time is in memory.
+
+    Raises:
+        UserError: One cannot be read, or two are the same weights.
+    """
+    contestants: list[Contestant] = []
+    for name in names:
+        bundle = load_bundle(name)
+        folder = bundle.folder.resolve()
+        state = folder / CHECKPOINT_STATE
+        progress = read_json(state) if state.is_file() else {}
+        model = EvaluatedModel(
+            name=name,
+            sha256=bundle.sha256,
+            step=progress.get("step"),
+            tokens=progress.get("tokens"),
+            parameters=sum(p.numel() for p in bundle.model.parameters()),
+            tokenizer=bundle.tokenizer.fingerprint,
+        )
+        for other in contestants:
+            if other.key == model.sha256:
+                raise UserError(
+                    f"{other.name} and {name} are the same weights.", fix="Name each model once."
+                )
+        run = folder.parent.parent
+        is_run = folder.parent.name == RUN_CHECKPOINTS and (run / RUN_RECIPE).is_file()
+        contestants.append(Contestant(model, run if is_run else None))
+        if len(names) == 1:
+            return contestants, bundle
+        del bundle
+    return contestants, None
+
+
+def answer_items(
+    bundle: ModelBundle,
+    items: Sequence[JudgeItem],
+    settings: AnswerSettings,
+    keep: Callable[[JudgeItem, Answer], None],
+    *,
+    device: str = "auto",
+) -> None:
+    """Answers items in their order.
+
+    Args:
+        bundle: The model; moved to the device.
+        items: Those to answer.
+        settings: How.
+        keep: Is given each answer as soon as it is there.
+        device: As for `resolve_device`.
+
+    Raises:
+        UserError: The device is not there, or the tokenizer cannot write an item.
+    """
+    bundle.model.to(resolve_device(device))
+    for item in items:
+        keep(item, answer_of(bundle, item, settings))
+
+
+def answer_of(bundle: ModelBundle, item: JudgeItem, settings: AnswerSettings) -> Answer:
+    """One answer."""
+    template = template_named(settings.template)
+    prompt = bundle.tokenizer.encode(render_prompt(template, item.messages))
+    options = SamplingOptions(
+        settings.temperature,
+        settings.top_k,
+        settings.top_p,
+        derive_seed(settings.seed, "judge answer", item.number),
+    )
+    new = generate_ids(
+        bundle.model,
+        prompt,
+        max_new_tokens=settings.max_new_tokens,
+        options=options,
+        stop_ids=(bundle.tokenizer.eot_id,),
+    )
+    tokens = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal tokens
+        for token in new:
+            tokens += 1
+            yield token
+
+    text = ""
+    for piece in bundle.tokenizer.decode_stream(counted()):
+        text += piece
+        said, next_turn, _ = text.partition(template.next_turn)
+        if next_turn:
+            return Answer(said.strip(), tokens, "turn")
+    ended = "limit" if tokens == settings.max_new_tokens else "end"
+    return Answer(text.strip(), tokens, ended)
+
+
+def too_long(bundle: ModelBundle, items: Sequence[JudgeItem], settings: AnswerSettings) -> int:
+    """How many items do not fit into the model's context together with an answer.
+
+    Their window slides: the model forgets the instruction's beginning while it answers.
+    """
+    template = template_named(settings.template)
+    prompts = [render_prompt(template, item.messages) for item in items]
+    room = bundle.model.config.context - settings.max_new_tokens
+    return sum(len(ids) > room for ids in map(bundle.tokenizer.encode, prompts))
