@@ -94,7 +94,7 @@ def hub_model_folder(
         if folder is None:
             raise UserError(f"{named} does not exist here. {no_way.what}", fix=no_way.fix) from None
         return folder
-    return download.at(commit)
+    return download.at(commit, match["revision"])
 
 
 class _Download:
@@ -103,8 +103,11 @@ class _Download:
     def __init__(self, library: ModuleType, repository: Repository, cache: Path | None) -> None:
         self._library, self._repository, self._cache = library, repository, cache
 
-    def at(self, commit: str) -> Path:
+    def at(self, commit: str, revision: str | None) -> Path:
         """The folder of a commit, complete.
+
+        It is asked for as the revision that it is, so that the cache knows what that stood for when
+        the hub cannot be asked.
 
         Raises:
             UserError: It cannot be had, or holds no weights in safetensors.
@@ -116,9 +119,9 @@ class _Download:
                 "any, are in a format that is not read here.",
                 fix="Choose a GPT-2 or dense Qwen3 model with safetensors.",
             )
-        folder = self._fetch([*_SMALL, CHECKPOINT_WEIGHTS], commit)
+        folder = self._fetch([*_SMALL, CHECKPOINT_WEIGHTS], revision)
         if CHECKPOINT_WEIGHTS not in there:
-            folder = self._fetch(indexed_files(folder), commit)
+            folder = self._fetch(indexed_files(folder), revision)
         return folder
 
     def in_the_cache(self, revision: str | None) -> Path | None:

@@ -1,0 +1,144 @@
+"""`eval`, really run: on a run's own data, on text, on two models, from standard input."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fromscratch.checkpoint.bundle import save_model
+from fromscratch.evaluate.records import read_records
+from fromscratch.model.config import ModelConfig
+from fromscratch.model.gpt import GPT
+from fromscratch.tokenizer.tokenizer import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def other(place: Path) -> Path:
+    """A Hugging Face folder with another tokenizer than the run's."""
+    folder = place / "other"
+    folder.mkdir()
+    tokenizer = load_tokenizer(place / "data-bpe-300")
+    config = ModelConfig(
+        family="gpt2", n_layer=1, n_head=2, d_model=16, context=24,
+        vocab_size=tokenizer.vocab_size,
+    )  # fmt: skip
+    save_model(folder, GPT(config, seed=1), tokenizer)
+    return folder
+
+
+def test_a_run_on_its_own_validation_data(fromscratch: Callable, place: Path) -> None:
+    (place / "run/evals.jsonl").unlink(missing_ok=True)
+    answer = fromscratch("eval", "run")
+    assert answer.code == 0, answer.err
+    assert "windows of 32 tokens without overlap; documents one after the other" in answer.out
+    assert "appended to run/evals.jsonl" in answer.out
+    (record,) = read_records(place / "run/evals.jsonl")
+    rows = [json.loads(line) for line in (place / "run/metrics.jsonl").open()]
+    best = min((row for row in rows if "val_loss" in row), key=lambda row: row["val_loss"])
+    # All of the validation set is evaluated in training here: the same number.
+    assert record.model.step == best["step"]
+    assert record.metrics["loss"].value == pytest.approx(best["val_loss"], rel=1e-6)
+    assert record.metrics["bits_per_byte"].value == pytest.approx(best["val_bpb"], rel=1e-6)
+    assert record.model.tokens
+    assert record.data.n_documents == record.metrics["loss"].n
+    assert f"{record.metrics['loss'].value:.4f}" in answer.out
+
+
+def test_two_models_with_two_tokenizers_on_the_same_bytes(
+    fromscratch: Callable, place: Path, other: Path
+) -> None:
+    step = sorted((place / "run/checkpoints").glob("step-*"))[0]
+    named = str(step.relative_to(place))
+    before = len((place / "run/evals.jsonl").read_text().splitlines())
+    answer = fromscratch(
+        "eval", named, "other", "--data", "text", "--data", "prepared=data-bpe-300", "--split",
+        "val", "--limit-documents", "9", "--context", "20", "--stride", "10", "--separate",
+        "--json", "--out", "all.jsonl",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    said = json.loads(answer.out)
+    rows = {(r["model"]["name"], r["data"]["name"]): r for r in said["records"]}
+    assert set(rows) == {(m, d) for m in (named, "other") for d in ("text", "prepared", "pooled")}
+    for name in ("text", "prepared", "pooled"):
+        mine, theirs = rows[named, name], rows["other", name]
+        assert mine["data"]["sha256"] == theirs["data"]["sha256"]
+        assert mine["data"]["n_bytes"] == theirs["data"]["n_bytes"]
+        assert mine["model"]["tokenizer"] != theirs["model"]["tokenizer"]
+        assert mine["data"]["n_documents"] == (18 if name == "pooled" else 9)
+        settings = mine["settings"]
+        assert (settings["context"], settings["stride"], settings["separate"]) == (20, 10, True)
+    # The documents of `text` are in a fixed order: these are the first nine.
+    bits = {m: rows[m, "pooled"]["metrics"]["bits_per_byte"]["value"] for m in (named, "other")}
+    (difference,) = said["differences"]
+    assert difference["bits_per_byte"] == pytest.approx(bits["other"] - bits[named], rel=1e-9)
+    assert difference["stderr"] > 0
+    # Of the run's model three more lines are with the run; all six are where --out says.
+    assert len((place / "run/evals.jsonl").read_text().splitlines()) == before + 3
+    assert len(list(read_records(place / "all.jsonl"))) == 6
+    assert not (other / "evals.jsonl").exists()
+
+
+def test_what_does_not_compare_is_said(fromscratch: Callable, place: Path, other: Path) -> None:
+    text = place / "some text.txt"
+    text.write_text("The number 7 is followed by 8.\n\n" * 600)
+    answer = fromscratch(
+        "eval", "run", "other", "--data", str(text), "--documents", "passage", COLUMNS="100"
+    )
+    assert answer.code == 0, answer.err
+    assert "nats per token and perplexity do not compare. Bits per byte do (R44)" in answer.out
+    assert "different context (run: 32, other: 24)" in answer.out
+    assert "bits per byte" in answer.out.split("other spends")[1].split("\n")[0]
+    assert "\x1b[" not in answer.out + answer.err
+
+
+def test_text_that_comes_in_through_a_pipe(fromscratch: Callable, place: Path) -> None:
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "fromscratch", "eval", "run", "--data", "-", "--json"],
+        cwd=place, input=b"The number 1 is followed by 2.\n", capture_output=True, check=True,
+    )  # fmt: skip
+    (record,) = json.loads(done.stdout)["records"]
+    assert record["data"]["name"] == "standard input"
+    assert record["data"]["n_bytes"] == 31
+    assert record["metrics"]["loss"]["stderr"] is None
+    assert record["metrics"]["perplexity"]["value"] == pytest.approx(
+        math.exp(record["metrics"]["loss"]["value"])
+    )
+
+
+def test_a_run_as_data_and_what_it_was_trained_on(
+    fromscratch: Callable, place: Path, other: Path
+) -> None:
+    answer = fromscratch("eval", "other", "--data", "run", "--split", "train", "--json")
+    assert answer.code == 0, answer.err
+    (record,) = json.loads(answer.out)["records"]
+    assert record["data"]["name"] == "training of run"
+    manifest = json.loads((place / "data-bytes/manifest.json").read_text())
+    train = [s for s in manifest["shards"] if s["split"] == "train"]
+    assert record["data"]["n_bytes"] == sum(s["bytes"] for s in train)
+    assert record["settings"]["prepared"] == manifest["fingerprint"]
+
+
+def test_a_model_whose_weights_are_not_numbers_is_measured_all_the_same(
+    fromscratch: Callable, place: Path, other: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    broken = place / "broken"
+    shutil.copytree(other, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["transformer.ln_f.weight"] = torch.full_like(
+        tensors["transformer.ln_f.weight"], torch.nan
+    )
+    save_file(tensors, broken / "model.safetensors")
+    answer = fromscratch("eval", "broken", "--data", "text", "--limit-documents", "3", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["records"][0]["metrics"]["loss"]["value"] == "nan"
