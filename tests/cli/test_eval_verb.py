@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from fromscratch.evaluate.records import read_records
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.tokenizer.tokenizer import load_tokenizer
+from tests.data.hub_material import lines, wait_for
+from tests.data.hub_server import HubServer
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +103,6 @@ def test_what_does_not_compare_is_said(fromscratch: Callable, place: Path, other
 
 
 def test_text_that_comes_in_through_a_pipe(fromscratch: Callable, place: Path) -> None:
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-m", "fromscratch", "eval", "run", "--data", "-", "--json"],
         cwd=place, input=b"The number 1 is followed by 2.\n", capture_output=True, check=True,
@@ -111,6 +114,41 @@ def test_text_that_comes_in_through_a_pipe(fromscratch: Callable, place: Path) -
     assert record["metrics"]["perplexity"]["value"] == pytest.approx(
         math.exp(record["metrics"]["loss"]["value"])
     )
+
+
+def test_a_model_and_a_text_of_the_hub(
+    fromscratch: Callable, place: Path, other: Path, tmp_path: Path
+) -> None:
+    with HubServer() as hub:
+        files = {path.name: path.read_bytes() for path in other.iterdir()}
+        hub.add("org/small", files, kind="models")
+        hub.add("org/set", {"train.jsonl": lines([f"The number {i}." for i in range(20)])})
+        answer = fromscratch(
+            "eval", "org/small", "--data", "hf:org/set", "--json",
+            HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="0",
+            HF_TOKEN="", XDG_CACHE_HOME=str(tmp_path / "cache"),
+        )  # fmt: skip
+    assert answer.code == 0, answer.err
+    (record,) = json.loads(answer.out)["records"]
+    assert record["model"]["name"] == "org/small"
+    assert record["data"]["n_documents"] == 20
+    assert record["settings"]["source"].startswith("hf:org/set@")  # the commit is in the record
+    assert "progress" not in answer.err
+
+
+def test_ctrl_c_ends_it_with_one_line(place: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fromscratch", "eval", "run", "--data", "-"],
+        cwd=place, env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: bool(list(tmp_path.rglob("*stdin*"))), 120)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.count("\n") == 1
+    assert said.startswith("Interrupted;")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_as_data_and_what_it_was_trained_on(

@@ -372,3 +372,25 @@ def test_the_tokenizer_s_bytes_are_the_text_s(prepared: Path, gpt2) -> None:
         for one, two in zip(own, other, strict=True):
             raw = bytes(one.ids.tolist())
             assert gpt2.encode(raw.decode()) == two.ids.tolist()
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    import json
+    import tracemalloc
+
+    peaks = []
+    for n in (400, 3_200):
+        path = tmp_path / f"{n}.jsonl"
+        with path.open("w") as file:
+            for i in range(n):
+                file.write(json.dumps({"text": f"{i} and so on " * 400}) + "\n")
+        (text,) = eval_texts([str(path)], split="val", reading=Reading())
+        fingerprint = Fingerprint()
+        tracemalloc.start()
+        for _ in token_documents(text, bytes_tokenizer(), SourceReport(), [fingerprint]):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert fingerprint.n_documents == n
+        assert fingerprint.n_bytes > 5_000 * n
+    assert peaks[1] < 1.2 * peaks[0]

@@ -1,6 +1,6 @@
 """How an evaluation is shown while it goes on: a bar with rate and time left, after two seconds.
 
-In a pipe there is none. Ctrl-C ends the work with one line, and exit code 130.
+In a pipe there is none.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fromscratch.cli.show import err
@@ -46,11 +45,6 @@ def eval_progress(name: str, total: int) -> Iterator[Callable[[int, int], None]]
 
     try:
         yield watch if shown else lambda passed, n_tokens: None
-    except KeyboardInterrupt:
-        if bar.live.is_started:
-            bar.stop()
-        err.print(f"Interrupted; of {name.replace('[', chr(92) + '[')} nothing was recorded.")
-        raise typer.Exit(130) from None
     finally:
         if bar.live.is_started:
             bar.stop()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.prepare_verb import OnBad
-from fromscratch.cli.show import print_warning, say
+from fromscratch.cli.prepare_verb import Documents, OnBad
+from fromscratch.cli.show import err, print_warning, say
 from fromscratch.foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,15 +25,6 @@ class Split(Enum):
 
     val = "val"
     train = "train"
-
-
-class Documents(Enum):
-    """What a document is."""
-
-    auto = "auto"
-    file = "file"
-    passage = "passage"
-    paragraph = "paragraph"
 
 
 class Precision(Enum):
@@ -106,7 +97,7 @@ def run(
     )
     reading = Reading(documents.value, field, render, on_bad.value)
     _check_options(context, stride, out)
-    with _standard_input(data) as spooled:
+    with _until_interrupted(), _standard_input(data) as spooled:
         if data:
             texts = eval_texts(data, split=split.value, reading=reading, spooled=spooled)
         else:
@@ -140,6 +131,16 @@ def _check_options(context: int | None, stride: int | None, out: Path | None) ->
         raise UserError(f"--out {out}: there is no folder {out.parent}.")
     if out is not None and out.is_dir():
         raise UserError(f"--out {out} is a folder; it names a file of JSON lines.")
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the work with one line, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("Interrupted; models that were measured to the end are recorded, no other.")
+        raise typer.Exit(130) from None
 
 
 @contextmanager

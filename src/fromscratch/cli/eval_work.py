@@ -41,10 +41,10 @@ _TOKENS_A_BATCH = {"cpu": 4_096, "mps": 16_384, "cuda": 65_536}
 
 @dataclass(frozen=True)
 class TextWish:
-    """What to measure the loss on, and how; None stands for the model's own.
+    """What to measure the loss on, and how; where None stands, the model says.
 
     Attributes:
-        texts: None for no loss at all.
+        texts: None at all for no loss.
         context: Tokens of a window.
         stride: Between windows.
         separate: Each document by itself.
