@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -12,13 +13,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fromscratch.checkpoint.bundle import save_model
+from fromscratch.cli.main import main
 from fromscratch.evaluate.records import read_records
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.tokenizer.tokenizer import load_tokenizer
+from tests.cli.conftest import Answer
 from tests.data.hub_material import lines, wait_for
 from tests.data.hub_server import HubServer
 
@@ -35,6 +39,74 @@ def other(place: Path) -> Path:
     )  # fmt: skip
     save_model(folder, GPT(config, seed=1), tokenizer)
     return folder
+
+
+@pytest.fixture
+def evaluate(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Runs `eval` in `place`, in this process, which has torch loaded."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> Answer:
+        with pytest.raises(SystemExit) as end:
+            main(["eval", *arguments])
+        said = capsys.readouterr()
+        return Answer(int(end.value.code or 0), said.out, said.err)
+
+    return call
+
+
+# What is typed after `eval` -> what the answer must contain; more are in test_mistakes.py.
+MISTAKES = {
+    "an eval on nothing": (["text"], ["text is not a run", "--data TEXT"]),
+    "an eval on text that is not there": (
+        ["run", "--data", "nowhere.txt"],
+        ["nowhere.txt"],
+    ),
+    "an eval with gaps": (
+        ["run", "--context", "16", "--stride", "17"],
+        ["--stride 17 is more than --context 16", "--stride 16"],
+    ),
+    "an eval on the training side of text": (
+        ["run", "--data", "text", "--split", "train"],
+        ["--split train means one side of prepared data", "Leave --split out"],
+    ),
+    "an eval on broken text": (
+        ["run", "--data", "odd/line.jsonl"],
+        ["odd/line.jsonl, line 2", "--on-bad skip"],
+    ),
+    "an eval on tokens of nobody knows whom": (
+        ["run", "--data", "odd/ids.npy"],
+        ["is tokens already", "fromscratch prepare odd/ids.npy --tokenizer"],
+    ),
+    "an eval where nothing computes": (
+        ["run", "--device", "gpu"],
+        ["--device gpu is not a device", 'Did you mean "cpu"?'],
+    ),
+    "an eval into nowhere": (
+        ["run", "--out", "nowhere/all.jsonl"],
+        ["--out nowhere/all.jsonl", "no folder nowhere"],
+    ),
+    "an eval of one model twice": (["run", "run"], ["named twice"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_with_its_fix(mistake: str, evaluate: Callable, place: Path) -> None:
+    (place / "odd").mkdir(exist_ok=True)
+    (place / "odd/line.jsonl").write_text('{"text": "good"}\n{"text": "cut off\n')
+    np.save(place / "odd/ids.npy", np.array([65, 30, 256], np.uint16))
+    kept = place / "run/evals.jsonl"
+    before = kept.read_bytes() if kept.exists() else None
+    arguments, expected = MISTAKES[mistake]
+    answer = evaluate(*arguments)
+    assert answer.code == 2, answer
+    for fragment in expected:
+        assert fragment in answer.err
+    assert "Traceback" not in answer.err
+    assert (kept.read_bytes() if kept.exists() else None) == before
 
 
 def test_a_run_on_its_own_validation_data(fromscratch: Callable, place: Path) -> None:
@@ -56,13 +128,13 @@ def test_a_run_on_its_own_validation_data(fromscratch: Callable, place: Path) ->
 
 
 def test_two_models_with_two_tokenizers_on_the_same_bytes(
-    fromscratch: Callable, place: Path, other: Path
+    evaluate: Callable, place: Path, other: Path
 ) -> None:
     step = sorted((place / "run/checkpoints").glob("step-*"))[0]
     named = str(step.relative_to(place))
     before = len((place / "run/evals.jsonl").read_text().splitlines())
-    answer = fromscratch(
-        "eval", named, "other", "--data", "text", "--data", "prepared=data-bpe-300", "--split",
+    answer = evaluate(
+        named, "other", "--data", "text", "--data", "prepared=data-bpe-300", "--split",
         "val", "--limit-documents", "9", "--context", "20", "--stride", "10", "--separate",
         "--json", "--out", "all.jsonl",
     )  # fmt: skip
@@ -89,12 +161,10 @@ def test_two_models_with_two_tokenizers_on_the_same_bytes(
     assert not (other / "evals.jsonl").exists()
 
 
-def test_what_does_not_compare_is_said(fromscratch: Callable, place: Path, other: Path) -> None:
+def test_what_does_not_compare_is_said(evaluate: Callable, place: Path, other: Path) -> None:
     text = place / "some text.txt"
     text.write_text("The number 7 is followed by 8.\n\n" * 600)
-    answer = fromscratch(
-        "eval", "run", "other", "--data", str(text), "--documents", "passage", COLUMNS="100"
-    )
+    answer = evaluate("run", "other", "--data", str(text), "--documents", "passage")
     assert answer.code == 0, answer.err
     assert "nats per token and perplexity do not compare. Bits per byte do (R44)" in answer.out
     assert "different context (run: 32, other: 24)" in answer.out
@@ -102,12 +172,14 @@ def test_what_does_not_compare_is_said(fromscratch: Callable, place: Path, other
     assert "\x1b[" not in answer.out + answer.err
 
 
-def test_text_that_comes_in_through_a_pipe(fromscratch: Callable, place: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fromscratch", "eval", "run", "--data", "-", "--json"],
-        cwd=place, input=b"The number 1 is followed by 2.\n", capture_output=True, check=True,
-    )  # fmt: skip
-    (record,) = json.loads(done.stdout)["records"]
+def test_text_that_comes_in_through_a_pipe(
+    evaluate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = io.BytesIO(b"The number 1 is followed by 2.\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(text))
+    answer = evaluate("run", "--data", "-", "--json")
+    assert answer.code == 0, answer.err
+    (record,) = json.loads(answer.out)["records"]
     assert record["data"]["name"] == "standard input"
     assert record["data"]["n_bytes"] == 31
     assert record["metrics"]["loss"]["stderr"] is None
@@ -152,9 +224,9 @@ def test_ctrl_c_ends_it_with_one_line(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_as_data_and_what_it_was_trained_on(
-    fromscratch: Callable, place: Path, other: Path
+    evaluate: Callable, place: Path, other: Path
 ) -> None:
-    answer = fromscratch("eval", "other", "--data", "run", "--split", "train", "--json")
+    answer = evaluate("other", "--data", "run", "--split", "train", "--json")
     assert answer.code == 0, answer.err
     (record,) = json.loads(answer.out)["records"]
     assert record["data"]["name"] == "training of run"
@@ -165,7 +237,7 @@ def test_a_run_as_data_and_what_it_was_trained_on(
 
 
 def test_a_model_whose_weights_are_not_numbers_is_measured_all_the_same(
-    fromscratch: Callable, place: Path, other: Path
+    evaluate: Callable, place: Path, other: Path
 ) -> None:
     import torch
     from safetensors.torch import load_file, save_file
@@ -177,6 +249,6 @@ def test_a_model_whose_weights_are_not_numbers_is_measured_all_the_same(
         tensors["transformer.ln_f.weight"], torch.nan
     )
     save_file(tensors, broken / "model.safetensors")
-    answer = fromscratch("eval", "broken", "--data", "text", "--limit-documents", "3", "--json")
+    answer = evaluate("broken", "--data", "text", "--limit-documents", "3", "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["records"][0]["metrics"]["loss"]["value"] == "nan"

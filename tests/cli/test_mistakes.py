@@ -455,40 +455,10 @@ MISTAKES = {
     ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
     "an eval of no model": (["eval", "runs/nowhere"], ["runs/nowhere does not exist", "ORG/NAME"]),
-    "an eval on nothing": (["eval", "text"], ["text is not a run", "--data TEXT"]),
-    "an eval on text that is not there": (
-        ["eval", "run", "--data", "nowhere.txt"],
-        ["nowhere.txt"],
-    ),
     "an eval beyond the context": (
         ["eval", "run", "--context", "64"],
         ["--context 64 is more than the context of run, 32", "--context 32 or less"],
     ),
-    "an eval with gaps": (
-        ["eval", "run", "--context", "16", "--stride", "17"],
-        ["--stride 17 is more than --context 16", "--stride 16"],
-    ),
-    "an eval on the training side of text": (
-        ["eval", "run", "--data", "text", "--split", "train"],
-        ["--split train means one side of prepared data", "Leave --split out"],
-    ),
-    "an eval on broken text": (
-        ["eval", "run", "--data", "bad/line.jsonl"],
-        ["bad/line.jsonl, line 2", "--on-bad skip"],
-    ),
-    "an eval on tokens of nobody knows whom": (
-        ["eval", "run", "--data", "bad/ids.npy"],
-        ["is tokens already", "fromscratch prepare bad/ids.npy --tokenizer"],
-    ),
-    "an eval where nothing computes": (
-        ["eval", "run", "--device", "gpu"],
-        ["--device gpu is not a device", 'Did you mean "cpu"?'],
-    ),
-    "an eval into nowhere": (
-        ["eval", "run", "--out", "nowhere/all.jsonl"],
-        ["--out nowhere/all.jsonl", "no folder nowhere"],
-    ),
-    "an eval of one model twice": (["eval", "run", "run"], ["named twice"]),
 }
 
 
