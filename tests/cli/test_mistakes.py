@@ -462,6 +462,11 @@ MISTAKES = {
         ["judge", "run", "--test", "numbers.jsonl", "--judge", "http://x/v1", "--model", "m"],
         ["numbers.jsonl line 1", "instruction, input and output"],
     ),
+    "an eval of no model": (["eval", "runs/nowhere"], ["runs/nowhere does not exist", "ORG/NAME"]),
+    "an eval beyond the context": (
+        ["eval", "run", "--context", "64"],
+        ["--context 64 is more than the context of run, 32", "--context 32 or less"],
+    ),
 }
 
 

@@ -45,6 +45,7 @@ RUN_PAGES = {
         for page in (
             "checkpoints",
             "data",
+            "evaluate",
             "guards",
             "multi-gpu",
             "planning",
@@ -213,6 +214,12 @@ def test_the_table_of_checkpoint_keys_is_the_recipe_s():
     )
     defaults = CheckpointConfig().model_dump()
     assert {name: json.loads(value) for name, value in rows} == defaults
+
+
+@pytest.mark.slow
+def test_the_commands_about_evaluation_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/evaluate.md", newcomer) == 3
+    assert (newcomer / "runs/notes/evals.jsonl").read_text().count("\n") == 3
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 `ModelBundle` is what evaluation, generation, reports and export accept. It is read from a
 checkpoint of ours, from a run (its best checkpoint), or from any Hugging Face folder of a GPT-2 or
-dense Qwen3 model; it is written as a folder that transformers opens.
+dense Qwen3 model, on this machine or on the hub; it is written as a folder that transformers opens.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fromscratch.checkpoint.hub_model import hub_model_folder, is_hub_name
+from fromscratch.checkpoint.model_files import (
+    NAME_A_MODEL,
+    check_model_folder,
+    open_weights,
+    weights_sha256,
+)
 from fromscratch.checkpoint.store import CheckpointStore, verify
-from fromscratch.checkpoint.tensor_file import TensorFile, write_tensors
+from fromscratch.checkpoint.tensor_file import write_tensors
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     BEST,
@@ -29,7 +36,6 @@ from fromscratch.foundation.files import (
     RunPaths,
     dump_json,
     read_json,
-    sha256_of_file,
     write_atomically,
 )
 from fromscratch.model.config import ModelConfig
@@ -38,6 +44,7 @@ from fromscratch.model.huggingface.mapping import (
     cut_padding,
     from_huggingface,
     join_padding,
+    read_config,
     to_huggingface,
 )
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -58,7 +65,7 @@ class ModelBundle:
         model: In evaluation mode, float32.
         tokenizer: The one it was trained with.
         folder: Where it was read from.
-        sha256: Of its weights file; every result names it (R46).
+        sha256: Of its weights file or files; every result names it (R46).
     """
 
     model: GPT
@@ -104,7 +111,7 @@ def load_model(folder: Path, padding: dict[str, Tensor] | None = None) -> GPT:
     """Builds the model that a folder describes, with its weights.
 
     Args:
-        folder: config.json and model.safetensors, ours or anyone's.
+        folder: config.json and model.safetensors (or several such files), ours or anyone's.
         padding: The padding rows that `save_model` returned, to continue training.
 
     Raises:
@@ -113,7 +120,10 @@ def load_model(folder: Path, padding: dict[str, Tensor] | None = None) -> GPT:
     config, state = read_model(folder)
     with torch.device("meta"):
         model = GPT(config)
-    whole = {name: t.contiguous() for name, t in join_padding(config, state, padding).items()}
+    joined = join_padding(config, state, padding)
+    del state
+    # A view of the file goes as soon as there is a copy: the weights are never in memory twice.
+    whole = {name: joined.pop(name).contiguous() for name in list(joined)}
     model.load_state_dict(whole, strict=True, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -130,25 +140,30 @@ def read_model(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     Raises:
         UserError: Not a model folder, or not one that this package can run.
     """
-    if not (folder / CHECKPOINT_CONFIG).is_file() or not (folder / CHECKPOINT_WEIGHTS).is_file():
-        raise UserError(
-            f"{folder} is not a checkpoint: it lacks {CHECKPOINT_CONFIG} or {CHECKPOINT_WEIGHTS}.",
-            fix="Name a run, a folder in its checkpoints/, or a Hugging Face model folder.",
-        )
-    tensors = TensorFile(folder / CHECKPOINT_WEIGHTS)
-    return from_huggingface(read_json(folder / CHECKPOINT_CONFIG), tensors)
+    check_model_folder(folder)
+    return from_huggingface(read_json(folder / CHECKPOINT_CONFIG), open_weights(folder))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The configuration of the model in a folder; reads no weights.
+
+    Raises:
+        UserError: Not a model folder, or not one that this package can run.
+    """
+    check_model_folder(folder)
+    return read_config(read_json(folder / CHECKPOINT_CONFIG))
 
 
 def load_bundle(path: str | Path) -> ModelBundle:
     """Reads a model for use.
 
     Args:
-        path: A run, a checkpoint, or a Hugging Face folder.
+        path: A run, a checkpoint, a Hugging Face folder, or the name of a model on the hub.
 
     Raises:
         UserError: There is no model there, or it is damaged.
     """
-    folder = model_folder(Path(path).expanduser())
+    folder = model_folder(path)
     if (folder / CHECKPOINT_MANIFEST).is_file():  # one of ours
         problem = verify(folder, only=_USED)
         if problem is not None:
@@ -163,7 +178,7 @@ def load_bundle(path: str | Path) -> ModelBundle:
         model=model,
         tokenizer=tokenizer,
         folder=folder,
-        sha256=sha256_of_file(folder / CHECKPOINT_WEIGHTS),
+        sha256=weights_sha256(folder),
     )
 
 
@@ -182,17 +197,21 @@ def _fit_vocabulary(model: GPT, tokenizer: Tokenizer) -> None:
     model.config = model.config.model_copy(update={"vocab_size": tokenizer.vocab_size})
 
 
-def model_folder(path: Path) -> Path:
+def model_folder(named: str | Path) -> Path:
     """The folder with the weights: for a run its best checkpoint, else its newest that verifies.
+
+    Args:
+        named: A run, a checkpoint, a Hugging Face folder; or `ORG/NAME`, with `@REVISION` where
+            wanted, of a model on the hub, which is downloaded where it is not here yet.
 
     Raises:
         UserError: Nothing is there, or a run has no checkpoint yet.
     """
+    if isinstance(named, str) and is_hub_name(named):
+        return hub_model_folder(named)
+    path = Path(named).expanduser()
     if not path.exists():
-        raise UserError(
-            f"{path} does not exist.",
-            fix="Name a run, a folder in its checkpoints/, or a Hugging Face model folder.",
-        )
+        raise UserError(f"{path} does not exist.", fix=NAME_A_MODEL)
     if not (path / RUN_RECIPE).is_file() or (path / CHECKPOINT_CONFIG).is_file():
         return path
     store = CheckpointStore(RunPaths(path).checkpoints)

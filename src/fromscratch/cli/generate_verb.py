@@ -12,7 +12,9 @@ from fromscratch.cli.show import err
 
 
 def run(
-    model: str = typer.Argument(..., help="A run, a checkpoint, or a Hugging Face folder."),
+    model: str = typer.Argument(
+        ..., help="A run, a checkpoint, a Hugging Face folder, or ORG/NAME on the hub."
+    ),
     prompt: str = typer.Argument("", help="What to continue; empty starts a document."),
     max_new_tokens: int = typer.Option(128, min=1, help="Tokens to write at most."),
     temperature: float = typer.Option(0.8, help="0 always takes the likeliest token."),

@@ -17,6 +17,7 @@ from fromscratch.cli import (
     bench_verb,
     data_verb,
     doctor_verb,
+    eval_verb,
     generate_verb,
     judge_verb,
     merge_verb,
@@ -50,6 +51,7 @@ app.command("doctor")(doctor_verb.run)
 app.command("train")(train_verb.run)
 app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
+app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)

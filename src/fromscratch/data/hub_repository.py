@@ -1,7 +1,8 @@
 """A repository on the Hugging Face hub: its commit, its files, its card, and its errors in words.
 
-In: the name of a data set. Out: answers of the hub as plain data. All requests go through
-`huggingface_hub`, so its settings hold: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, proxies.
+In: the name of a data set or a model. Out: answers of the hub as plain data. All requests go
+through `huggingface_hub`, so its settings hold: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
+proxies.
 
 Always holds: whatever can go wrong with a request leaves here as a `UserError` that says what to
 do, after as many patient repetitions as the kind of trouble deserves.
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fromscratch.data.hub_layout import HubFile
 from fromscratch.foundation.errors import Interrupted, UserError
@@ -40,7 +41,7 @@ def hub_library() -> ModuleType:
         import huggingface_hub
     except ImportError:
         raise UserError(
-            "Reading a data set from the Hugging Face hub needs a package that is not installed.",
+            "Reading from the Hugging Face hub needs a package that is not installed.",
             fix="Install it: pip install 'fromscratch[hub]'",
         ) from None
     return huggingface_hub
@@ -140,31 +141,34 @@ def _asked_to_wait(error: Exception) -> float | None:
 
 @dataclass(frozen=True)
 class Repository:
-    """A data set's repository.
+    """A data set's repository, or a model's.
 
     Attributes:
         name: `ORG/NAME`.
         endpoint: The hub's address; None for what `HF_ENDPOINT` says, else huggingface.co.
         patience: For requests that fail in passing.
+        kind: What it holds.
     """
 
     name: str
     endpoint: str | None = None
     patience: Patience = Patience()
+    kind: Literal["dataset", "model"] = "dataset"
 
     def resolve(self, revision: str | None) -> str:
         """The commit that a branch, a tag or nothing (the main branch) stands for.
 
         Raises:
-            UserError: There is no such data set or revision, no right to read it, or no way there.
+            UserError: There is no such repository or revision, no right to read it, no way there.
         """
         library = hub_library()
         api = library.HfApi(endpoint=self.endpoint)
 
         def info() -> Any:
-            return api.dataset_info(
+            return api.repo_info(
                 self.name,
                 revision=revision,
+                repo_type=self.kind,
                 expand=["sha"],  # else the names of all files come along, 100,000 of some
                 timeout=library.constants.HF_HUB_DOWNLOAD_TIMEOUT,
             )
@@ -182,7 +186,7 @@ class Repository:
         def listing() -> list[HubFile]:
             try:
                 tree = api.list_repo_tree(
-                    self.name, folder or None, recursive=True, revision=commit, repo_type="dataset"
+                    self.name, folder or None, recursive=True, revision=commit, repo_type=self.kind
                 )
                 return [
                     HubFile(e.path, e.size, e.lfs.sha256 if e.lfs else e.blob_id)
@@ -232,7 +236,7 @@ class Repository:
         """Where a file's content is asked for."""
         return str(
             hub_library().hf_hub_url(
-                self.name, path, repo_type="dataset", revision=commit, endpoint=self.endpoint
+                self.name, path, repo_type=self.kind, revision=commit, endpoint=self.endpoint
             )
         )
 
@@ -255,7 +259,7 @@ class Repository:
         from huggingface_hub import errors
 
         what = f"{path} of {self.name}" if path else self.name
-        page = f"{self._home()}/datasets/{self.name}"
+        page = f"{self._home()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
         status = status_of(error)
         if isinstance(error, errors.OfflineModeIsEnabled):
             return UserError(
@@ -264,8 +268,10 @@ class Repository:
             )
         if isinstance(error, errors.HFValidationError):
             return UserError(
-                f'"{self.name}" cannot be the name of a data set.',
-                fix="Name it as on the hub: hf:ORG/NAME, with :CONFIG and @REVISION where wanted.",
+                f'"{self.name}" cannot be the name of {self._a_kind}.',
+                fix="Name it as on the hub: hf:ORG/NAME, with "
+                + (":CONFIG and " if self.kind == "dataset" else "")
+                + "@REVISION where wanted.",
             )
         if isinstance(error, errors.GatedRepoError):
             return UserError(
@@ -301,6 +307,10 @@ class Repository:
             )
         return None
 
+    @property
+    def _a_kind(self) -> str:
+        return "a data set" if self.kind == "dataset" else "a model"
+
     def _home(self) -> str:
         return str(self.endpoint or hub_library().constants.ENDPOINT)
 
@@ -310,21 +320,24 @@ class Repository:
         return "use a token that may read it: hf auth login (or set HF_TOKEN)."
 
     def _not_found(self) -> UserError:
-        """There is no such data set, as far as this user may know: what else is there?"""
+        """There is no such repository, as far as this user may know: what else is there?"""
         api = hub_library().HfApi(endpoint=self.endpoint)
+        is_model = self.kind == "model"
+        other = "a data set" if is_model else "a model"
+        listing = api.list_models if is_model else api.list_datasets
         try:
-            api.model_info(self.name)
+            api.repo_info(self.name, repo_type="dataset" if is_model else "model")
         except Exception:  # a courtesy on the way out: whatever fails here, the answer stands
             pass
         else:
-            return UserError(f"{self.name} is a model on the hub, not a data set.")
+            return UserError(f"{self.name} is {other} on the hub, not {self._a_kind}.")
         hint = ""
         try:
-            near = [d.id for d in api.list_datasets(search=self.name.split("/")[-1], limit=5)]
+            near = [found.id for found in listing(search=self.name.split("/")[-1], limit=5)]
             hint = f" There is {', '.join(near)}." if near else ""
         except Exception:  # as above
             pass
         return UserError(
-            f'The hub has no data set "{self.name}", or it is private.{hint}',
+            f'The hub has no {self._a_kind[2:]} "{self.name}", or it is private.{hint}',
             fix=f"Check the name; if it is private, {self._how_to_log_in()}",
         )

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from fromscratch.chat.template import render_prompt, template_named
 from fromscratch.checkpoint.bundle import ModelBundle, load_bundle
+from fromscratch.evaluate.evaluated import evaluated_model, run_of
 from fromscratch.evaluate.judge_folder import Answer, AnswerSettings
 from fromscratch.evaluate.judge_items import JudgeItem
 from fromscratch.evaluate.records import EvaluatedModel
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import CHECKPOINT_STATE, RUN_CHECKPOINTS, RUN_RECIPE, read_json
 from fromscratch.foundation.hardware import resolve_device
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.generate.engine import generate_ids
@@ -59,25 +59,13 @@ def open_contestants(names: Sequence[str]) -> tuple[list[Contestant], ModelBundl
     contestants: list[Contestant] = []
     for name in names:
         bundle = load_bundle(name)
-        folder = bundle.folder.resolve()
-        state = folder / CHECKPOINT_STATE
-        progress = read_json(state) if state.is_file() else {}
-        model = EvaluatedModel(
-            name=name,
-            sha256=bundle.sha256,
-            step=progress.get("step"),
-            tokens=progress.get("tokens"),
-            parameters=sum(p.numel() for p in bundle.model.parameters()),
-            tokenizer=bundle.tokenizer.fingerprint,
-        )
+        model = evaluated_model(name, bundle)
         for other in contestants:
             if other.key == model.sha256:
                 raise UserError(
                     f"{other.name} and {name} are the same weights.", fix="Name each model once."
                 )
-        run = folder.parent.parent
-        is_run = folder.parent.name == RUN_CHECKPOINTS and (run / RUN_RECIPE).is_file()
-        contestants.append(Contestant(model, run if is_run else None))
+        contestants.append(Contestant(model, run_of(name)))
         if len(names) == 1:
             return contestants, bundle
         del bundle

@@ -72,6 +72,7 @@ BENCH_RESULTS = "bench.json"
 # --- names inside CHECKPOINT/ ---------------------------------------------------------------------
 CHECKPOINT_CONFIG = "config.json"
 CHECKPOINT_WEIGHTS = "model.safetensors"
+CHECKPOINT_WEIGHTS_INDEX = "model.safetensors.index.json"  # of foreign models in several files
 CHECKPOINT_GENERATION = "generation_config.json"
 CHECKPOINT_TOKENIZER = "tokenizer.json"
 CHECKPOINT_TOKENIZER_CONFIG = "tokenizer_config.json"

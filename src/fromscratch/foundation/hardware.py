@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def resolve_device(requested: str) -> torch.device:
+def resolve_device(requested: str, *, setting: str = "train.device=") -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Args:
+        requested: One of these.
+        setting: How messages spell what the person has set, up to the value.
 
     Raises:
         UserError: The device is unknown or this machine does not have it.
@@ -38,7 +42,7 @@ def resolve_device(requested: str) -> torch.device:
         device = torch.device(requested)
     except RuntimeError:
         hint = did_you_mean(requested, ("auto", "cpu", "cuda", "mps"))
-        raise UserError(f'train.device = "{requested}" is not a device.{hint}') from None
+        raise UserError(f"{setting}{requested} is not a device.{hint}") from None
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -46,8 +50,8 @@ def resolve_device(requested: str) -> torch.device:
     }
     if not present.get(device.type, False):
         raise UserError(
-            f'train.device = "{requested}", but torch finds no such device on this machine.',
-            fix="Use train.device=auto, or install the torch build for your GPU.",
+            f"{setting}{requested}, but torch finds no such device on this machine.",
+            fix=f"Use {setting}auto, or install the torch build for your GPU.",
         )
     return device
 

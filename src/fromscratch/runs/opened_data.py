@@ -162,6 +162,16 @@ def open_data(
     )
 
 
+def parts_of(data: DataConfig, report: Watch) -> list[Part]:
+    """What a recipe's data is on disk, one part a source; prepared now where it is not there yet.
+
+    Raises:
+        UserError: The data cannot be had.
+    """
+    sources = data.source or [_only_source(data, report)]
+    return _parts(sources, prepared_folders(sources, data, report))
+
+
 def _parts(sources: list[SourceConfig], folders: dict[str, Path]) -> list[Part]:
     """Each source's data: a folder of its own, or what the folder has of the source's name."""
     manifests = {folder: load_manifest(folder) for folder in dict.fromkeys(folders.values())}

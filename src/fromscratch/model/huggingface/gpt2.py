@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
-from fromscratch.model.huggingface.tensors import Taker, Tensors, refuse
+from fromscratch.model.huggingface.tensors import Taker, Tensors, Viewed, refuse
 
 _ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "relu2": "relu2"}
 
@@ -106,12 +106,12 @@ def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
 def from_tensors(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:
     """Our state dict from theirs; every tensor is used, none is missing; matrices are views."""
     # OpenAI's own files lack the prefix and carry the causal mask as "bias"; see R20.
-    named = {
-        n if n.startswith(("transformer.", "lm_head.")) else f"transformer.{n}": t
-        for n, t in tensors.items()
+    names = {
+        n if n.startswith(("transformer.", "lm_head.")) else f"transformer.{n}": n
+        for n in tensors
         if not n.endswith((".attn.bias", ".attn.masked_bias"))
     }
-    take = Taker(named)
+    take = Taker(Viewed(tensors, names, lambda tensor: tensor))
     out = {
         "embed.weight": take("transformer.wte.weight"),
         "positions.weight": take("transformer.wpe.weight"),

@@ -20,7 +20,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.count import parameter_shapes
 from fromscratch.model.huggingface import gpt2, qwen3
-from fromscratch.model.huggingface.tensors import Taker, Tensors
+from fromscratch.model.huggingface.tensors import Taker, Tensors, Viewed
 
 OWN_KEY = "fromscratch"
 # Rows of these tensors stand for ids, so vocabulary padding is cut from them.
@@ -130,7 +130,8 @@ def from_huggingface(
 
     Args:
         hf: The parsed config.json of a GPT-2 or Qwen3 model, written by us or by anyone.
-        tensors: Its weights by name.
+        tensors: Its weights by name; each is asked for once, and none is kept beside what is made
+            of it.
 
     Returns:
         Our configuration, and float32 tensors under our names; padding rows are absent (see
@@ -139,8 +140,8 @@ def from_huggingface(
     Raises:
         UserError: An architecture or an option that this package does not have.
     """
-    tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    config = _read_config(hf)
+    tensors = Viewed(tensors, {name: name for name in tensors}, Tensor.float)
+    config = read_config(hf)
     kind = hf["model_type"]
     if kind == "gpt2":
         state = gpt2.from_tensors(config, tensors)
@@ -152,8 +153,12 @@ def from_huggingface(
     return config, state
 
 
-def _read_config(hf: Mapping[str, Any]) -> ModelConfig:
-    """Our configuration: as we wrote it, else from the keys of transformers."""
+def read_config(hf: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration from a config.json: as we wrote it, else from the keys of transformers.
+
+    Raises:
+        UserError: An architecture or an option that this package does not have.
+    """
     own, kind = hf.get(OWN_KEY), hf.get("model_type")
     try:
         if own is not None and kind in ("gpt2", "qwen3", "fromscratch"):
@@ -178,7 +183,7 @@ def _read_config(hf: Mapping[str, Any]) -> ModelConfig:
 
 def _check_fits(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
     """Refuses a state dict (padding cut) that is not exactly the configuration's parameters."""
-    take = Taker(dict(state))
+    take = Taker(state)
     for expected in parameter_shapes(config):
         shape = expected.shape
         if expected.name in _BY_ID:

@@ -112,7 +112,7 @@ def to_tensors(c: ModelConfig, state: Mapping[str, Tensor]) -> Tensors:
 
 def from_tensors(c: ModelConfig, tensors: Mapping[str, Tensor]) -> Tensors:
     """Our state dict from theirs; every tensor is used, none is missing."""
-    take = Taker(dict(tensors))
+    take = Taker(tensors)
     out = {"embed.weight": take("model.embed_tokens.weight")}
     for i in range(c.n_layer):
         ours, theirs = f"blocks.{i}", f"model.layers.{i}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,15 +15,21 @@ Tensors = dict[str, Tensor]
 
 
 class Taker:
-    """Takes tensors by name; what is missing or left over is an error, never a silent default."""
+    """Takes tensors by name; what is missing or left over is an error, never a silent default.
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.left = tensors
+    Each is read when it is taken and not held here, so that a file's tensors are never in memory
+    beside what is made of them.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self.left = set(tensors)
 
     def __call__(self, name: str) -> Tensor:
         if name not in self.left:
             raise UserError(f"The weights lack the tensor {name}: not a whole model.")
-        return self.left.pop(name)
+        self.left.remove(name)
+        return self._tensors[name]
 
     def put(self, out: Tensors, config: ModelConfig, name: str, tensor: Tensor) -> None:
         """Keeps a tensor that our config has; one it has not must be what it was filled with."""
@@ -37,7 +43,7 @@ class Taker:
 
     def head(self, out: Tensors, config: ModelConfig) -> None:
         """Keeps an untied head; a tied one may be there too, if it is the embedding again."""
-        head = self.left.pop("lm_head.weight", None)
+        head = self("lm_head.weight") if "lm_head.weight" in self.left else None
         if not config.tie_embeddings:
             if head is None:
                 raise UserError("The weights lack lm_head.weight, though their config says untied.")
@@ -72,3 +78,30 @@ def refuse(hf: Mapping[str, Any], key: str, supported: Any) -> None:
     """Refuses a foreign config whose `key` is not the one value that our network has."""
     if hf.get(key, supported) != supported:
         raise UserError(f"The model's config has {key} = {hf[key]}, which this package lacks.")
+
+
+class Viewed(Mapping[str, Tensor]):
+    """Other tensors under other names, each made anew when it is asked for.
+
+    Args:
+        tensors: The others.
+        names: Of each name here, the one there.
+        change: What is made of a tensor.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        names: Mapping[str, str],
+        change: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._tensors, self._names, self._change = tensors, names, change
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._change(self._tensors[self._names[name]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
