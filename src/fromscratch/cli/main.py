@@ -18,6 +18,7 @@ from fromscratch.cli import (
     data_verb,
     doctor_verb,
     generate_verb,
+    logs_verb,
     merge_verb,
     plan_verb,
     prepare_verb,
@@ -51,6 +52,7 @@ app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("report")(report_verb.run)
+app.add_typer(logs_verb.app, name="logs")
 
 
 def _version(wanted: bool) -> None:
