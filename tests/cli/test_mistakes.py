@@ -454,6 +454,26 @@ MISTAKES = {
         ["without torchrun", "once for each device"],
     ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+    "logs that are none": (
+        ["logs", "import", "tiny.toml", "--out", "new"],
+        ["tiny.toml no known log (it begins:", "--format", "trainer-state"],
+    ),
+    "logs that are not there": (
+        ["logs", "import", "train.log", "--out", "new"],
+        ["train.log does not exist"],
+    ),
+    "logs into somebody's folder": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "text"],
+        ["text is there already, and is no import", "--out"],
+    ),
+    "logs of an unknown format": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "new", "--format", "nanogtp"],
+        ['no log format "nanogtp"', 'Did you mean "nanogpt"?'],
+    ),
+    "logs without that part": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "new", "--part", "3"],
+        ["--part 3", "one run"],
+    ),
 }
 
 

@@ -42,6 +42,7 @@ def import_(
     part: int = typer.Option(
         None, help="Which one of several runs that stand in one log [the last]."
     ),
+    picture: bool = typer.Option(True, help="Draw loss, learning rate, speed and memory as a PNG."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary for a program."),
 ) -> None:
     """Turns logs of any trainer into a run folder that `report` can show and compare.
@@ -51,7 +52,7 @@ def import_(
     from fromscratch.cli.bytes_progress import bytes_progress
     from fromscratch.logs.importing import ImportOptions, import_logs
 
-    options = ImportOptions(log_format, name, tokens_per_step, part)
+    options = ImportOptions(log_format, name, tokens_per_step, part, picture)
     with bytes_progress("reading") as progress:
         record = import_logs(sources, out, options, progress=progress)
     if as_json:

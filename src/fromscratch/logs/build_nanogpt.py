@@ -58,7 +58,7 @@ class BuildNanoGpt:
     """The format."""
 
     name = "build-nanogpt"
-    about = "build-nanogpt: 250 val 5.9533 / step 250 | loss: 5.893372 | lr 2.1007e-04 | ..."
+    about = "250 val 5.9533, or step 250 | loss: 5.893372 | ..."
     first_step = 0
     restart: Restart = "another run"
 
@@ -119,7 +119,7 @@ class _Parser(LineParser):
 
     def _session(self, step: int) -> Iterator[Item]:
         if step < self._last:
-            yield SessionStart(f"after step {self._last:,}")
+            yield SessionStart(f"the steps went back from {self._last:,}")
         self._last = step
 
 

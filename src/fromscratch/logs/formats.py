@@ -23,7 +23,6 @@ FORMATS: tuple[LogFormat, ...] = (
     TensorBoard(),
     TrainerState(),
 )
-_BINARY = ("tensorboard",)
 # Most logs show what they are in their first screen; before some stand megabytes of other output.
 _FIRST_LOOKS = (1 << 16, 1 << 20, 1 << 24)
 _FIRST_LINE = 100
@@ -52,11 +51,10 @@ def format_of(path: Path) -> LogFormat | None:
     Raises:
         OSError: The file cannot be read.
     """
-    binary = looks_binary(path)
-    candidates = [one for one in FORMATS if (one.name in _BINARY) == binary]
     size = path.stat().st_size
-    for look in _FIRST_LOOKS:
-        found = [(one.matches(path, look), one) for one in candidates]
+    # A crash can leave zero bytes in a text, so one look is due to what seems to be none.
+    for look in _FIRST_LOOKS[:1] if looks_binary(path) else _FIRST_LOOKS:
+        found = [(one.matches(path, look), one) for one in FORMATS]
         best = max(found, key=lambda pair: pair[0])
         if best[0] > 0:
             return best[1]

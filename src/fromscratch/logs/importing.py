@@ -61,12 +61,14 @@ class ImportOptions:
         name: What the run is called; None for the folder's name.
         tokens_per_step: Tokens that each update trained on, where the log does not say it.
         part: Of a log that holds several runs, which one, from 1; None for the last.
+        picture: Whether to draw the four panels, which takes longer than to read a small log.
     """
 
     format: str = "auto"
     name: str | None = None
     tokens_per_step: int | None = None
     part: int | None = None
+    picture: bool = True
 
 
 def import_logs(
@@ -192,7 +194,7 @@ def _when(path: Path, log_format: LogFormat) -> tuple[str, int] | None:
 
 
 def _nothing(reading: _Reading) -> UserError:
-    known = "\n".join(f"    {one.name:<14} {one.about}" for one in FORMATS)
+    known = "; ".join(f"{one.name} ({one.about})" for one in FORMATS)
     listed = "; ".join(
         f"{skipped.file} {skipped.why}" + (f" (it begins: {skipped.text})" if skipped.text else "")
         for skipped in reading.skipped[:5]
@@ -204,7 +206,7 @@ def _nothing(reading: _Reading) -> UserError:
     elif reading.files:
         names = ", ".join(read.path for read in reading.files[:5])
         what += f": {names} read as {reading.files[0].format} has no row"
-    return UserError(what + ".", fix=f"Formats that --format can force:\n{known}")
+    return UserError(what + ".", fix=f"Formats, which --format can force: {known}.")
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -294,7 +296,7 @@ def _write(
     written = write_run(RunPaths(folder), collected, part, clock, planned_steps=planned)
     if any(isinstance(log_format, RangeFlow) for _, log_format in logs):
         write_published(folder, collected, part)
-    if written.steps:
+    if written.steps and options.picture:
         rows = _pictured(collected, part)
         write_atomically(folder / IMPORTED_PICTURE, picture(rows, written.steps, name))
     return _record(name, collected, parts, part, reading, written)

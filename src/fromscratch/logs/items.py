@@ -137,7 +137,7 @@ class LogFormat(Protocol):
 
     Attributes:
         name: What `--format` calls it.
-        about: What writes it and how it looks, in a few words.
+        about: How it looks, in a few words.
         first_step: The number that the log gives to the first update: 0 or 1.
         restart: What it means when steps begin anew at or before the first one: that another run
             was written into the same log, or that sessions of one run overlap.

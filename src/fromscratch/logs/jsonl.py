@@ -19,7 +19,7 @@ class JsonLines:
     """The format."""
 
     name = "jsonl"
-    about = 'JSON lines: {"step": 100, "train_loss": 4.1, "val_loss": 4.2, "lr": 6e-4}'
+    about = '{"step": 100, "train_loss": 4.1, ...} on each line'
     first_step = 1
     restart: Restart = "another run"
 
@@ -54,7 +54,7 @@ class _Parser(LineParser):
             yield line.unread("nothing that a log of training has", damaged=False)
         elif not all(isinstance(item, Samples) for item in items):
             if step < self._last:
-                yield SessionStart(f"after step {self._last:,}")
+                yield SessionStart(f"the steps went back from {self._last:,}")
             self._last = step
         yield from items
 

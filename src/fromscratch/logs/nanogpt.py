@@ -56,7 +56,7 @@ class NanoGpt:
     """The format."""
 
     name = "nanogpt"
-    about = "nanoGPT: step 250: train loss 3.9432, val loss 3.9713 / iter 250: loss 3.9655, ..."
+    about = "iter 250: loss 3.9655, time 30.12ms, ..."
     first_step = 0
     restart: Restart = "another run"
 
@@ -118,5 +118,5 @@ class _Parser(LineParser):
 
     def _session(self, step: int) -> Iterator[Item]:
         if step < self._last:
-            yield SessionStart(f"after step {self._last:,}")
+            yield SessionStart(f"the steps went back from {self._last:,}")
         self._last = step

@@ -38,8 +38,9 @@ _SAVED = re.compile(r"Checkpoint saved:\s*(\S.*)")
 _REMOVED = re.compile(r"Removed old checkpoint:\s*(\S.*)")
 _DIVIDER = re.compile(r"=+\s*")
 _FILE_SEEN = re.compile(r"File\s+#-?\d+\s*\|\s*Seen:")
-# The trainer's own sign and words; a sample may well speak of interruptions.
+# A sample may well speak of interruptions; the trainer says it in these words.
 _INTERRUPTED = re.compile(r"\W*Interrupted\b")
+_INTERRUPTED_AMONG_SAMPLES = re.compile(r"\W*Interrupted(?:!| by user)")
 _BEGINS = re.compile(r"training started|starting training", re.IGNORECASE)
 # Said once a session, of no consequence for curves.
 _KNOWN = re.compile(r"Building model|Loading:|Resumed from step|Checkpoint from compiled")
@@ -49,7 +50,7 @@ class RangeFlow:
     """The format."""
 
     name = "rangeflow"
-    about = "RangeFlow: [TIME] Step 700 | Loss: 5.9037 | LR: 2.40e-04 | Tokens/s: 8,361 | ..."
+    about = "[TIME] Step 700 | Loss: 5.9037 | LR: 2.40e-04 | ..."
     first_step = 1
     restart: Restart = "the same run"
 
@@ -105,7 +106,7 @@ class _Parser(LineParser):
         if self._row is not None and int(elapsed) < self._elapsed:
             yield SessionStart("the trainer's clock began anew", time)
         elif self._row is not None and int(step) <= self._step:
-            yield SessionStart(f"after step {self._step:,}", time)
+            yield SessionStart(f"the steps went back from {self._step:,}", time)
         self._step, self._elapsed = int(step), int(elapsed)
         self._row = {
             "time": time,
@@ -130,6 +131,7 @@ class _Parser(LineParser):
     def _message(self, line: Line, said: str, stamped: re.Match[str] | None) -> Iterator[Item]:
         moment = None if self._time is None else self._time.replace(" ", "T")
         saved, removed = _SAVED.search(said), _REMOVED.search(said)
+        interrupted = _INTERRUPTED if self._block is None else _INTERRUPTED_AMONG_SAMPLES
         # Only a line with a time begins a sample: an arrow in its text does not.
         pair = _PAIR.match(said) if stamped and self._block is not None else None
         if _DIVIDER.fullmatch(said):
@@ -145,7 +147,7 @@ class _Parser(LineParser):
             yield from self._close_block()
             number = re.search(r"\bstep (\d+)", said)
             self._block = _Block(int(number[1]) if number else self._step_or_none(), moment)
-        elif saved or removed or _INTERRUPTED.match(said):
+        elif saved or removed or interrupted.match(said):
             # A checkpoint may come before the samples of its step or after them.
             yield from self._close_block()
             self._mark(moment, said, saved, removed)

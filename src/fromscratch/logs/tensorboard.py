@@ -40,7 +40,7 @@ class TensorBoard:
     """The format."""
 
     name = "tensorboard"
-    about = "TensorBoard's events.out.tfevents files (needs the extra [track])"
+    about = "TensorBoard's event files"
     first_step = 1
     restart: Restart = "another run"
 

@@ -28,7 +28,7 @@ class TrainerState:
     """The format."""
 
     name = "trainer-state"
-    about = 'Hugging Face\'s trainer_state.json: {"log_history": [{"step": 10, "loss": 9.1}, ...]}'
+    about = "Hugging Face's trainer_state.json"
     first_step = 1
     restart: Restart = "the same run"
 
