@@ -332,6 +332,7 @@ def test_states_of_one_trainer_run(tmp_path: Path):
         ({"step": 5, "eval_wiki_loss": 2.0}, {"set": "wiki", "val_loss": 2.0}),
         ({"step": 5, "val_bpb": 0.9}, {"set": "validation", "val_bpb": 0.9}),
         ({"step": 5, "loss": "NaN", "aux": [1, 2]}, {"loss": "nan", "aux": [1, 2]}),
+        ({"step": 5, "set": "a\ud800", "val_loss": 2.0}, {"set": "a?", "val_loss": 2.0}),
         ({"step": 5.0, "loss": 1e400}, {"step": 5, "loss": "inf"}),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,17 @@ ON CONFLICT (part, step, kind) DO UPDATE SET
     format = CASE WHEN {_NEWER} THEN n.format ELSE format END,
     again = again + (n.session <> session AND n.format = format)
 """.replace("n.", "excluded.")
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False)  # what json.dumps would make anew for each row
+
+
+def encoded(values: Mapping[str, Any]) -> str:
+    """Values as JSON; a non-finite number becomes its name, as `dump_json` has it."""
+    try:
+        return _ENCODER.encode(values)
+    except ValueError:
+        return dump_json(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +226,7 @@ class Collected:
             self._decide(kind, item)
         self._first.setdefault((self._format.name, kind), item.step)
         self._began = True
-        content, more = dump_json(item.values), dump_json(details)
+        content, more = encoded(item.values), encoded(details) if details else "{}"
         self._waiting.append(
             (
                 *(self._part, item.step, kind, item.time, self._session, self._format.name),

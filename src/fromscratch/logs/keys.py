@@ -90,8 +90,7 @@ def rows_of(raw: Mapping[str, Any]) -> Iterator[Item]:
             continue
         validation = _held_out_name(name, outside)
         if validation is not None:
-            known_set = row.get("set") if isinstance(row.get("set"), str) else None
-            held_out.setdefault(known_set or validation[0], {})[validation[1]] = value
+            held_out.setdefault(_named_set(row) or validation[0], {})[validation[1]] = value
             continue
         if name == "time":  # a small number: seconds, of the run or of the step
             name = "seconds"
@@ -104,6 +103,15 @@ def rows_of(raw: Mapping[str, Any]) -> Iterator[Item]:
 def plain(name: str) -> str:
     """A name in one spelling: `train/Loss`, `train-loss` and `train.loss` are `train_loss`."""
     return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+
+
+def our_name(name: str) -> str:
+    """What a value of training is called here; a name that means nothing stays, in plain spelling.
+
+    The same few names come with every line of a log.
+    """
+    plainly = plain(name)
+    return _OURS.get(plainly, plainly)
 
 
 def step_in(row: Mapping[str, Any]) -> int | None:
@@ -148,6 +156,12 @@ def _made(
         yield ValidationRow(step, name, values, time)
     if scores:
         yield ScoreRow(step, scores, time)
+
+
+def _named_set(row: Mapping[str, Any]) -> str | None:
+    """The set that a row names, in characters that a file can hold."""
+    name = row.get("set")
+    return name.encode("utf-8", "replace").decode() if isinstance(name, str) else None
 
 
 def _is_held_out(row: Mapping[str, Any]) -> str | None:

@@ -28,7 +28,7 @@ from fromscratch.logs.items import (
     StepRow,
     ValidationRow,
 )
-from fromscratch.logs.keys import VALIDATION, plain, rows_of
+from fromscratch.logs.keys import VALIDATION, our_name
 from fromscratch.logs.lines import Line, LineParser, lines
 from fromscratch.logs.numerals import NUMBER, has_decimals
 
@@ -105,13 +105,11 @@ class _Parser(LineParser):
         values: dict[str, Any] = {"loss": float(row[2].replace(",", "")), "step_seconds": seconds}
         for name, value, percent in _MORE.findall(row[5]):
             amount = float(value.replace(",", ""))
-            if plain(name) == "mfu":
+            if our_name(name) == "mfu":
                 amount = amount / 100 if percent else amount
                 if amount < 0:
                     continue
-            named = list(rows_of({"step": 0, name: amount}))
-            found = named[0].values if named and isinstance(named[0], StepRow) else {}
-            values |= found or {plain(name): amount}
+            values[our_name(name)] = amount
         if self._tokens_per_step is not None and seconds > 0 and "tokens_per_s" not in values:
             values["tokens_per_s"] = self._tokens_per_step / seconds
         return StepRow(int(row[1]), values)

@@ -7,14 +7,14 @@ whatever reads a run of ours reads this one. A field that the log lacks is absen
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fromscratch.foundation.files import RunPaths, dump_json
 from fromscratch.logs.clock import Clock
-from fromscratch.logs.collected import SCORE, TRAINING, Collected, Row
+from fromscratch.logs.collected import SCORE, TRAINING, Collected, Row, encoded
 from fromscratch.logs.items import Event
 
 # The order in which training writes them.
@@ -69,18 +69,20 @@ def write_run(
         planned_steps: How many steps the run was meant to take, if known.
     """
     written = Written()
-    write_lines(paths.metrics, _metrics(collected, part, clock, written))
+    write_lines(paths.metrics, _metrics(collected, part, clock, written), encoded)
     written.estimated_seconds = clock.estimated
     write_lines(paths.samples, _samples(collected, part, written))
     write_lines(paths.events, _events(collected, part, planned_steps, written))
     return written
 
 
-def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_lines(
+    path: Path, rows: Iterable[dict[str, Any]], encode: Callable[[dict[str, Any]], str] = dump_json
+) -> None:
     """Writes JSON lines one by one and forces them to the disk."""
     with open(path, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         for row in rows:
-            file.write(dump_json(row) + "\n")
+            file.write(encode(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
