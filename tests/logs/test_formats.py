@@ -24,6 +24,8 @@ from fromscratch.report.build import build_report
 from fromscratch.report.read import read_run
 from fromscratch.track.tensorboard import TensorBoardSink
 
+PLAIN = ImportOptions(picture=False)  # to draw takes longer than all else here
+
 
 @dataclass
 class Made:
@@ -172,7 +174,7 @@ def test_nanogpt_s_console(tmp_path: Path):
         "iter 20: loss 9.0500, time 4000.00ms, mfu -100.00%\n"
         "iter 30: loss 8.5000, time 1000.00ms, mfu 13.00%, lr 6.0000e-04\n"
     )
-    record = import_logs([tmp_path / "train.log"], tmp_path / "run")
+    record = import_logs([tmp_path / "train.log"], tmp_path / "run", PLAIN)
     assert (record.damaged, record.other) == (1, 0)
     run = read_run(tmp_path / "run")
     training = run.training
@@ -211,7 +213,7 @@ def test_build_nanogpt_s_console(tmp_path: Path):
         "rank 0 sample 1: Hello, I'm a language model, too\n"
         "step     2 | loss: 10.100000 | lr 2.5175e-06 | norm: 13.0000 | dt: 1000.00ms | tok/sec: 524288.0"  # noqa: E501
     )  # fmt: skip
-    record = import_logs([tmp_path / "console.txt"], tmp_path / "run")
+    record = import_logs([tmp_path / "console.txt"], tmp_path / "run", PLAIN)
     assert record.formats == ("build-nanogpt",)
     run = read_run(tmp_path / "run")
     # The last line has no end, and its last number not all of its digits.
@@ -234,7 +236,7 @@ def test_log_txt_with_hellaswag(tmp_path: Path):
     (tmp_path / "log.txt").write_text(
         "0 val 10.9501\n0 hella 0.2463\n0 train 10.955029\n1 train 10.6"
     )
-    record = import_logs([tmp_path / "log.txt"], tmp_path / "run")
+    record = import_logs([tmp_path / "log.txt"], tmp_path / "run", PLAIN)
     rows = list(read_json_lines(RunPaths(tmp_path / "run").metrics))
     assert rows == [
         {"step": 0, "loss": 10.955029},
@@ -269,7 +271,7 @@ def test_tensorboard_with_several_sessions_and_a_cut_file(tmp_path: Path):
     write_events(tmp_path / "events.out.tfevents.2", second, began=1e9 + 5000)
     cut = tmp_path / "events.out.tfevents.2"
     cut.write_bytes(cut.read_bytes()[:-7])
-    record = import_logs([tmp_path], tmp_path / "run")
+    record = import_logs([tmp_path], tmp_path / "run", PLAIN)
     run = read_run(tmp_path / "run")
     assert run.training.step.tolist() == [1, 2, 3, 4]
     assert run.training.column("loss").tolist() == [3.9375, 3.875, 2.0, 2.0]
@@ -290,7 +292,7 @@ def test_our_own_tensorboard_files(tmp_path: Path):
         sink.numbers(step, values, seconds=float(step))
         sink.sample(step, "Once", " upon")
     sink.close()
-    import_logs([tmp_path / "tensorboard"], tmp_path / "run")
+    import_logs([tmp_path / "tensorboard"], tmp_path / "run", PLAIN)
     run = read_run(tmp_path / "run")
     assert run.training.column("loss").tolist() == [2.0, 4.0]
     assert run.validation["validation"].column("val_bpb").tolist() == [1.5, 1.5]
@@ -306,7 +308,7 @@ def test_states_of_one_trainer_run(tmp_path: Path):
         state = TrainerState(log_history=history, global_step=end, max_steps=20, best_global_step=9)
         (tmp_path / f"checkpoint-{end}").mkdir()
         state.save_to_json(str(tmp_path / f"checkpoint-{end}/trainer_state.json"))
-    record = import_logs([tmp_path], tmp_path / "run")
+    record = import_logs([tmp_path], tmp_path / "run", PLAIN)
     run = read_run(tmp_path / "run")
     assert len(record.parts) == 1
     assert run.training.column("loss").tolist() == [9.0 - s / 8 for s in range(1, 21)]
@@ -315,7 +317,7 @@ def test_states_of_one_trainer_run(tmp_path: Path):
     assert run.events[0].extra["resolved"] == {"steps": 20}
     state_file = tmp_path / "checkpoint-20/trainer_state.json"
     state_file.write_text(state_file.read_text()[:-900])
-    record = import_logs([state_file], tmp_path / "cut")
+    record = import_logs([state_file], tmp_path / "cut", PLAIN)
     assert record.damaged == 1
     assert read_run(tmp_path / "cut").training.column("loss").tolist()[:5] == [
         9.0 - s / 8 for s in range(1, 6)
@@ -341,6 +343,32 @@ def test_names_that_others_use(row: dict, wanted: dict, tmp_path: Path):
     import_logs([tmp_path / "log"], tmp_path / "run", ImportOptions(format="jsonl", picture=False))
     (written,) = read_json_lines(RunPaths(tmp_path / "run").metrics)
     assert {key: written.get(key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("digits", [17, 25, 400])
+def test_numbers_that_no_file_can_hold_stop_nothing(digits: int, tmp_path: Path):
+    huge = "9" * digits
+    lines = [
+        f"tokens per iteration will be: {huge}",
+        f"iter {huge}: loss 1.0000, time 30.00ms, mfu 1.00%",
+        f"iter 1: loss {huge}, time {huge}ms, mfu {huge}%",
+        f"{huge} train 1.000000",
+        f"total desired batch size: {huge}",
+        f"step 1 | loss: {huge} | norm: {huge} | dt: {huge}ms | tok/sec: {huge}",
+        f"HellaSwag accuracy: {huge}/{huge}=0.5",
+        f"[2026-01-02 10:00:00] Step {huge} | Loss: 1 | LR: 1 | Tokens/s: 1 | GPU: 1GB | Time: 1s",
+        f"[2026-01-02 10:00:00] Step 1 | Loss: 1 | LR: {huge} | Tokens/s: 1 | GPU: 1GB | Time: 1s",
+        f"[2026-01-02 10:00:00] Checkpoint saved: checkpoint_step_{huge}.pt",
+        f"[2026-01-02 10:00:00] SAMPLES at step {huge}",
+        "[2026-01-02 10:00:00] A \u2192 B",
+        f'{{"step": {huge}, "loss": 1}}',
+        f'{{"step": 1, "loss": {huge}, "seconds": {huge}, "_timestamp": {huge}, "tokens": {huge}}}',
+    ]
+    (tmp_path / "log").write_text("".join(line + "\n" for line in lines), "utf-8")
+    for name in ("rangeflow", "nanogpt", "build-nanogpt", "jsonl"):
+        record = import_logs([tmp_path / "log"], tmp_path / name, ImportOptions(name))
+        assert record.steps == 1, name
+        build_report(tmp_path / name)
 
 
 def test_every_format_can_be_forced_by_its_name():

@@ -22,6 +22,8 @@ from fromscratch.logs.importing import ImportOptions, import_logs
 from fromscratch.report.build import build_report
 from fromscratch.report.read import read_run
 
+PLAIN = ImportOptions(picture=False)  # to draw takes longer than all else here
+
 
 def rows(*steps: int, loss: float = 2.0) -> str:
     return "".join(
@@ -43,7 +45,7 @@ def test_an_import_says_where_it_is_from_and_is_replaced_by_the_next(tmp_path: P
     (out / "notes.txt").write_text("mine")
     RunPaths(out).report.write_text("of the old import")
     log.write_text(rows(1, 2, 3))
-    import_logs([log], out)
+    import_logs([log], out, PLAIN)
     assert steps_of(out) == [1, 2, 3]
     assert (out / "notes.txt").read_text() == "mine"
     assert not RunPaths(out).report.exists()
@@ -52,20 +54,22 @@ def test_an_import_says_where_it_is_from_and_is_replaced_by_the_next(tmp_path: P
 
 def test_a_failed_import_leaves_the_one_before(tmp_path: Path):
     (tmp_path / "log.jsonl").write_text(rows(1, 2))
-    import_logs([tmp_path / "log.jsonl"], tmp_path / "run")
+    import_logs([tmp_path / "log.jsonl"], tmp_path / "run", PLAIN)
     with pytest.raises(UserError, match="the logs hold one run"):
-        import_logs([tmp_path / "log.jsonl"], tmp_path / "run", ImportOptions(part=2))
+        import_logs(
+            [tmp_path / "log.jsonl"], tmp_path / "run", ImportOptions(picture=False, part=2)
+        )
     assert steps_of(tmp_path / "run") == [1, 2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "run"]
 
 
 def test_after_a_kill_between_two_renames_the_old_import_is_found_again(tmp_path: Path):
     (tmp_path / "log.jsonl").write_text(rows(1, 2))
-    import_logs([tmp_path / "log.jsonl"], tmp_path / "run")
+    import_logs([tmp_path / "log.jsonl"], tmp_path / "run", PLAIN)
     (tmp_path / "run/notes.txt").write_text("mine")
     os.replace(tmp_path / "run", tmp_path / replaced_folder("run"))
     (tmp_path / import_folder("run")).mkdir()
-    import_logs([tmp_path / "log.jsonl"], tmp_path / "run")
+    import_logs([tmp_path / "log.jsonl"], tmp_path / "run", PLAIN)
     assert (tmp_path / "run/notes.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "run"]
 
@@ -80,17 +84,17 @@ def test_nothing_but_an_import_is_replaced(what: str, tmp_path: Path):
         out.mkdir()
         (out / ("metrics.jsonl" if what == "a run" else "import.json")).write_text('{"step": 9}')
     with pytest.raises(UserError, match="is no import of logs"):
-        import_logs([tmp_path / "log.jsonl"], out)
+        import_logs([tmp_path / "log.jsonl"], out, PLAIN)
     assert out.is_file() or '"step": 9' in next(out.iterdir()).read_text()
 
 
 def test_two_runs_in_one_log_are_not_mixed(tmp_path: Path):
     log = tmp_path / "log.jsonl"
     log.write_text(rows(0, 10, 20, 30, loss=9.0) + rows(0, 10, loss=5.0))
-    record = import_logs([log], tmp_path / "last")
+    record = import_logs([log], tmp_path / "last", PLAIN)
     assert [p["last_step"] for p in record.parts] == [30, 10]
     assert (record.part, steps_of(tmp_path / "last")) == (2, [0, 10])
-    import_logs([log], tmp_path / "first", ImportOptions(part=1))
+    import_logs([log], tmp_path / "first", ImportOptions(picture=False, part=1))
     assert steps_of(tmp_path / "first") == [0, 10, 20, 30]
     assert set(read_run(tmp_path / "first").training.column("loss")) == {9.0}
 
@@ -98,14 +102,14 @@ def test_two_runs_in_one_log_are_not_mixed(tmp_path: Path):
 def test_a_session_that_goes_back_and_on_is_the_same_run(tmp_path: Path):
     log = tmp_path / "log.jsonl"
     log.write_text(rows(0, 10, 20, loss=9.0) + rows(20, 30, loss=5.0))
-    record = import_logs([log], tmp_path / "run")
+    record = import_logs([log], tmp_path / "run", PLAIN)
     assert len(record.parts) == 1
     assert steps_of(tmp_path / "run") == [0, 10, 20, 30]
     events = [row["event"] for row in read_json_lines(RunPaths(tmp_path / "run").events)]
     # Steps 0, 10, 20, 20, 30 do not go back; 10, 20, 10 do.
     assert events == ["started", "stopped"]
     log.write_text(rows(0, 10, 20, loss=9.0) + rows(10, 30, loss=5.0))
-    record = import_logs([log], tmp_path / "run")
+    record = import_logs([log], tmp_path / "run", PLAIN)
     assert (len(record.parts), record.logged_again) == (1, 1)
     assert read_run(tmp_path / "run").training.column("loss").tolist() == [9.0, 5.0, 9.0, 5.0]
     events = [row["event"] for row in read_json_lines(RunPaths(tmp_path / "run").events)]
@@ -117,7 +121,7 @@ def test_training_and_validation_in_files_of_their_own_are_one_run(tmp_path: Pat
     (tmp_path / "train.jsonl").write_text(train)
     held_out = "".join(json.dumps({"step": s, "val_loss": 5.0, "lr": 9.0}) + "\n" for s in (0, 10))
     (tmp_path / "val.jsonl").write_text(held_out)
-    import_logs([tmp_path], tmp_path / "run")
+    import_logs([tmp_path], tmp_path / "run", PLAIN)
     run = read_run(tmp_path / "run")
     assert run.training.column("lr").tolist() == [1e-3] * 3
     assert run.validation["validation"].step.tolist() == [0, 10]
@@ -128,14 +132,14 @@ def test_the_real_instruction_log_holds_two_runs(shared_data: Path, tmp_path: Pa
     raw = [json.loads(row) for row in log.read_text().splitlines()]
     border = next(i for i in range(1, len(raw)) if raw[i]["step"] == 0)
     for part, wanted in enumerate((raw[:border], raw[border:]), start=1):
-        import_logs([log], tmp_path / f"run{part}", ImportOptions(part=part))
+        import_logs([log], tmp_path / f"run{part}", ImportOptions(picture=False, part=part))
         run = read_run(tmp_path / f"run{part}")
         assert run.training.column("loss").tolist() == [row["train_loss"] for row in wanted]
         held_out = run.validation["validation"].column("val_loss").tolist()
         assert held_out == [row["val_loss"] for row in wanted]
         assert "held-out" in build_report(tmp_path / f"run{part}")
     samples = shared_data / "logs/fgpt/sample_outputs_20251220_1602.jsonl"
-    import_logs([samples], tmp_path / "samples")
+    import_logs([samples], tmp_path / "samples", PLAIN)
     texts = [json.loads(row)["decoded_output"] for row in samples.read_text("utf-8").splitlines()]
     assert [sample.text for sample in read_run(tmp_path / "samples").samples] == texts
 
@@ -149,7 +153,7 @@ def test_a_folder_with_all_kinds_of_files(tmp_path: Path):
     (logs / "empty.log").write_text("")
     (logs / "notes.md").write_text("\n# Plans\n")
     (logs / ".hidden.jsonl").write_text(rows(9))
-    record = import_logs([logs], logs / "run")
+    record = import_logs([logs], logs / "run", PLAIN)
     assert steps_of(logs / "run") == [1, 2, 3, 4]
     assert [(Path(s.file).name, s.why, s.text) for s in record.skipped] == [
         ("ckpt.pt", "no known log", "(not text)"),
@@ -165,26 +169,30 @@ def test_damaged_lines_are_counted_and_the_first_twenty_listed(tmp_path: Path):
     log.write_text(
         rows(1) + '{"step": 2, "train_l\n' * 30 + rows(3) + '{"step": 4, "train_loss": 1.'
     )
-    record = import_logs([log], tmp_path / "run")
+    record = import_logs([log], tmp_path / "run", PLAIN)
     assert (record.damaged, len(record.not_read)) == (31, 20)
     assert (record.not_read[0].line, record.not_read[-1].line) == (2, 21)
     assert steps_of(tmp_path / "run") == [1, 3]
     damaged = gzip.compress(rows(*range(1000)).encode())
     (tmp_path / "cut.gz").write_bytes(damaged[: len(damaged) // 2])
-    record = import_logs([tmp_path / "cut.gz"], tmp_path / "run")
+    record = import_logs([tmp_path / "cut.gz"], tmp_path / "run", PLAIN)
     assert 0 < record.steps < 1000
     assert "compressed file is damaged" in record.not_read[-1].why
 
 
 def test_text_of_powershell(tmp_path: Path):
     (tmp_path / "log.txt").write_bytes("0 val 10.9500\r\n0 train 10.949870\r\n".encode("utf-16"))
-    import_logs([tmp_path / "log.txt"], tmp_path / "run")
+    import_logs([tmp_path / "log.txt"], tmp_path / "run", PLAIN)
     assert read_run(tmp_path / "run").training.column("loss").tolist() == [10.94987]
 
 
 def test_tokens_that_only_the_person_knows(tmp_path: Path):
     (tmp_path / "log.jsonl").write_text(rows(10, 20))
-    import_logs([tmp_path / "log.jsonl"], tmp_path / "run", ImportOptions(tokens_per_step=1000))
+    import_logs(
+        [tmp_path / "log.jsonl"],
+        tmp_path / "run",
+        ImportOptions(picture=False, tokens_per_step=1000),
+    )
     run = read_run(tmp_path / "run")
     assert run.training.column("tokens").tolist() == [10_000, 20_000]
     assert run.validation["validation"].column("tokens").tolist() == [10_000, 20_000]
@@ -234,7 +242,7 @@ def test_an_endless_line_is_read_in_pieces(tmp_path: Path):
 def test_nothing_readable_lists_what_was_found_and_what_could_be(tmp_path: Path):
     (tmp_path / "notes.md").write_text("# Plans\n")
     with pytest.raises(UserError) as error:
-        import_logs([tmp_path], tmp_path / "run")
+        import_logs([tmp_path], tmp_path / "run", PLAIN)
     assert "notes.md no known log (it begins: # Plans)" in error.value.what
     assert error.value.fix is not None
     for name in ("rangeflow", "nanogpt", "build-nanogpt", "jsonl", "tensorboard", "trainer-state"):

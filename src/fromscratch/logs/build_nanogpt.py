@@ -37,14 +37,14 @@ from fromscratch.logs.keys import VALIDATION
 from fromscratch.logs.lines import Line, LineParser, lines
 from fromscratch.logs.numerals import NUMBER, has_decimals
 
-_SHORT = re.compile(rf"\s*(\d+)\s+(train|val|hella)\s+({NUMBER})\s*", re.I)
+_SHORT = re.compile(rf"\s*(\d{{1,15}})\s+(train|val|hella)\s+({NUMBER})\s*", re.I)
 _DECIMALS = {"train": 6, "val": 4, "hella": 4}
-_STEP = re.compile(rf"(?:^|[\s\]:>])step\s+(\d+)\s*\|\s*loss:?\s*({NUMBER})\s*\|(.*)", re.I)
+_STEP = re.compile(rf"(?:^|[\s\]:>])step\s+(\d{{1,15}})\s*\|\s*loss:?\s*({NUMBER})\s*\|(.*)", re.I)
 _PAIR = re.compile(rf"(lr|norm|dt|tok/sec):?\s*({NUMBER})\s*(ms|s)?", re.I)
 _VALIDATION = re.compile(rf"^validation loss:\s*({NUMBER})\s*$", re.I)
-_HELLASWAG = re.compile(r"^HellaSwag accuracy:\s*(\d+)/(\d+)=(\d\.\d+)\s*$", re.I)
+_HELLASWAG = re.compile(r"^HellaSwag accuracy:\s*(\d{1,9})/(\d{1,9})=(\d\.\d+)\s*$", re.I)
 _SAMPLE = re.compile(r"^(rank \d+ sample \d+):\s?(.*)$")
-_BATCH = re.compile(r"total desired batch size:\s*([\d,]+)")
+_BATCH = re.compile(r"total desired batch size:\s*([\d,]{1,20})(?![\d,])")
 _KNOWN = re.compile(
     r"=> calculated gradient accumulation|num (?:non-)?decayed parameter|using fused AdamW|"
     r"found \d+ shards|using device:|loaded \d+ tokens|1 epoch = "

@@ -36,13 +36,13 @@ TRAIN_ESTIMATE = "train"
 
 _BEFORE = r"(?:^|[\s\]:|>])"
 _ITER = re.compile(
-    _BEFORE + rf"iter\s+(\d+):\s*loss\s+({NUMBER}),\s*time\s+({NUMBER})\s*(ms|s)\b(.*)", re.I
+    _BEFORE + rf"iter\s+(\d{{1,15}}):\s*loss\s+({NUMBER}),\s*time\s+({NUMBER})\s*(ms|s)\b(.*)", re.I
 )
 _STEP = re.compile(
-    _BEFORE + rf"step\s+(\d+):\s*train loss\s+({NUMBER}),\s*val loss\s+({NUMBER})", re.I
+    _BEFORE + rf"step\s+(\d{{1,15}}):\s*train loss\s+({NUMBER}),\s*val loss\s+({NUMBER})", re.I
 )
 _MORE = re.compile(rf"([A-Za-z][\w/ ]*?)[\s:=]+({NUMBER})\s*(%?)", re.I)
-_TOKENS = re.compile(r"tokens per iteration will be:\s*([\d,]+)")
+_TOKENS = re.compile(r"tokens per iteration will be:\s*([\d,]{1,20})(?![\d,])")
 _SAVING = re.compile(r"saving checkpoint to (\S.*)")
 _FACTS = (
     re.compile(r"(number of parameters):\s*(\S+)"),

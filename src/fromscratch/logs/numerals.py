@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+|nan|inf(?:inity)?)"
@@ -22,7 +21,9 @@ def number(value: object) -> float | int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value if abs(value) < 10**300 else math.copysign(math.inf, value)
+        if abs(value) < 10**300:
+            return value
+        return math.inf if value > 0 else -math.inf
     if isinstance(value, float):
         return value
     if isinstance(value, str):
@@ -61,8 +62,3 @@ def moment(value: object) -> str | None:
 def has_decimals(text: str, decimals: int) -> bool:
     """Whether a number was written to its last digit: the end of a cut line may look like one."""
     return bool(re.search(rf"\.\d{{{decimals}}}$|nan$|inf$", text.strip(), re.IGNORECASE))
-
-
-def first_of(values: Sequence[str | None]) -> str | None:
-    """The first that is there."""
-    return next((value for value in values if value is not None), None)

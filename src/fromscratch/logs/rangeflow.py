@@ -28,8 +28,8 @@ from fromscratch.logs.lines import Line, LineParser, lines
 
 _STAMP = r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]\s+"
 _STEP = re.compile(
-    _STAMP + r"Step\s+(\d+)\s*\|\s*Loss:\s*([-+\w.]+)\s*\|\s*LR:\s*([-+\w.]+)\s*\|\s*"
-    r"Tokens/s:\s*([\d,]+|nan|inf)\s*\|\s*GPU:\s*([\d.]+)\s*GB\s*\|\s*Time:\s*(\d+)s",
+    _STAMP + r"Step\s+(\d{1,15})\s*\|\s*Loss:\s*([-+\w.]+)\s*\|\s*LR:\s*([-+\w.]+)\s*\|\s*"
+    r"Tokens/s:\s*([\d,]{1,20}|nan|inf)\s*\|\s*GPU:\s*([\d.]+)\s*GB\s*\|\s*Time:\s*(\d{1,12})s",
     re.IGNORECASE,
 )
 _STAMPED = re.compile(_STAMP + r"(.*)", re.DOTALL)
@@ -145,7 +145,7 @@ class _Parser(LineParser):
             yield SessionStart(said, moment)
         elif stamped and "SAMPLES" in said:
             yield from self._close_block()
-            number = re.search(r"\bstep (\d+)", said)
+            number = re.search(r"\bstep (\d{1,15})(?!\d)", said)
             self._block = _Block(int(number[1]) if number else self._step_or_none(), moment)
         elif saved or removed or interrupted.match(said):
             # A checkpoint may come before the samples of its step or after them.
@@ -172,7 +172,7 @@ class _Parser(LineParser):
         row = self._row if self._row is not None else {}
         if saved:
             row["checkpoint_saved"] = saved[1].strip()
-            number = re.search(r"step_(\d+)", saved[1])
+            number = re.search(r"step_(\d{1,15})(?!\d)", saved[1])
             step = int(number[1]) if number else self._step_or_none()
             details: dict[str, Any] = {"path": saved[1].strip()}
             self._events.append(Event("checkpoint", step, "", time, details))
