@@ -470,6 +470,10 @@ MISTAKES = {
         ["logs", "import", "run/metrics.jsonl", "--out", "new", "--format", "nanogtp"],
         ['no log format "nanogtp"', 'Did you mean "nanogpt"?'],
     ),
+    "logs into no folder": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "tiny.toml/run"],
+        ["tiny.toml/run cannot be written", "--out"],
+    ),
     "logs without that part": (
         ["logs", "import", "run/metrics.jsonl", "--out", "new", "--part", "3"],
         ["--part 3", "one run"],

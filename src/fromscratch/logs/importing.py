@@ -9,6 +9,7 @@ import fail; what could not be read is counted and listed.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -87,7 +88,8 @@ def import_logs(
         progress: Told how far it is.
 
     Raises:
-        UserError: A source is not there, nothing in them can be read, or `out` is something else.
+        UserError: A source is not there, nothing in them can be read, `out` is something else or
+            cannot be written.
     """
     options = options or ImportOptions()
     forced = format_named(options.format)
@@ -98,19 +100,37 @@ def import_logs(
     logs = _in_order(list(_formats_of(_files(sources, out), forced, reading)))
     if not logs:
         raise _nothing(reading)
-    with placed(out) as folder:
-        database = folder / IMPORT_DATABASE
-        collected = Collected(database)
-        try:
-            _read_all(logs, collected, reading, progress)
-            parts = collected.parts() or _of_samples_alone(reading)
-            if not parts:
-                raise _nothing(reading)
-            record = _write(folder, out, collected, parts, logs, reading, options)
-        finally:
-            collected.close()
-            database.unlink(missing_ok=True)
-        write_atomically(RunPaths(folder).imported, record.to_json())
+    try:
+        with placed(out) as folder:
+            record = _import_into(folder, out, logs, reading, options, progress)
+    except (OSError, sqlite3.OperationalError) as error:  # the logs' own errors were caught
+        why = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"{out} cannot be written ({why}).", fix="Name another --out, or make room."
+        ) from None
+    return record
+
+
+def _import_into(
+    folder: Path,
+    out: Path,
+    logs: list[tuple[Path, LogFormat]],
+    reading: _Reading,
+    options: ImportOptions,
+    progress: Progress,
+) -> ImportRecord:
+    database = folder / IMPORT_DATABASE
+    collected = Collected(database)
+    try:
+        _read_all(logs, collected, reading, progress)
+        parts = collected.parts() or _of_samples_alone(reading)
+        if not parts:
+            raise _nothing(reading)
+        record = _write(folder, out, collected, parts, logs, reading, options)
+    finally:
+        collected.close()
+        database.unlink(missing_ok=True)
+    write_atomically(RunPaths(folder).imported, record.to_json())
     return record
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fromscratch.foundation.errors import UserError
 from fromscratch.logs.items import (
     Fact,
@@ -97,7 +99,8 @@ def _scalar(value: Summary.Value) -> float | None:
     """The number of a scalar in the form of old (`simple_value`) or new writers (a tensor)."""
     kind = value.WhichOneof("value")
     if kind == "simple_value":
-        return float(value.simple_value)
+        # Of 32 bits: 0.001, not 0.0010000000474974513.
+        return float(str(np.float32(value.simple_value)))
     if kind != "tensor" or value.tensor.dtype == _STRING:
         return None
     if value.metadata.plugin_data.plugin_name not in ("", "scalars"):
@@ -113,5 +116,5 @@ def _sample(value: Summary.Value, step: int, time: str | None) -> Iterator[Item]
         return
     text = b"\n".join(value.tensor.string_val).decode("utf-8", "replace")
     if text and step >= 0:
-        prompt = value.tag.partition("/")[2]
+        prompt = value.tag.partition("/")[2].removesuffix("/text_summary")
         yield Samples(step, (Text(f"({prompt}) " if prompt else "", text),), time)
