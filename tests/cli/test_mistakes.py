@@ -467,6 +467,30 @@ MISTAKES = {
         ["eval", "run", "--context", "64"],
         ["--context 64 is more than the context of run, 32", "--context 32 or less"],
     ),
+    "logs that are none": (
+        ["logs", "import", "tiny.toml", "--out", "new"],
+        ["tiny.toml no known log (it begins:", "--format", "trainer-state"],
+    ),
+    "logs that are not there": (
+        ["logs", "import", "train.log", "--out", "new"],
+        ["train.log does not exist"],
+    ),
+    "logs into somebody's folder": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "text"],
+        ["text is there already, and is no import", "--out"],
+    ),
+    "logs of an unknown format": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "new", "--format", "nanogtp"],
+        ['no log format "nanogtp"', 'Did you mean "nanogpt"?'],
+    ),
+    "logs into no folder": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "tiny.toml/run"],
+        ["tiny.toml/run cannot be written", "--out"],
+    ),
+    "logs without that part": (
+        ["logs", "import", "run/metrics.jsonl", "--out", "new", "--part", "3"],
+        ["--part 3", "one run"],
+    ),
 }
 
 

@@ -47,6 +47,7 @@ RUN_PAGES = {
             "data",
             "evaluate",
             "guards",
+            "logs",
             "multi-gpu",
             "planning",
             "tokenizers",
@@ -192,6 +193,19 @@ def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
     assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 2
     for block in blocks("docs/guards.md", "toml"):
         GuardConfig(**tomllib.loads(block.text)["guard"])
+
+
+def test_the_commands_about_logs_work_one_after_the_other(newcomer: Path):
+    logs = newcomer / "their-logs"
+    logs.mkdir()
+    runs = [(0, 10, 20), (0, 10)]
+    rows = [{"step": s, "train_loss": 4 - s / 20, "val_loss": 4.5} for run in runs for s in run]
+    (logs / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (logs / "README.md").write_text("What we trained.\n")
+    assert run_page("docs/logs.md", newcomer) == 2
+    for name, last in (("theirs", 10), ("first", 20)):
+        assert (newcomer / f"runs/{name}/llm_training_curves.png").is_file()
+        assert json.loads((newcomer / f"runs/{name}/import.json").read_text())["last_step"] == last
 
 
 @pytest.mark.slow

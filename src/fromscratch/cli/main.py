@@ -20,6 +20,7 @@ from fromscratch.cli import (
     eval_verb,
     generate_verb,
     judge_verb,
+    logs_verb,
     merge_verb,
     plan_verb,
     prepare_verb,
@@ -55,6 +56,7 @@ app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
+app.add_typer(logs_verb.app, name="logs")
 
 
 def _version(wanted: bool) -> None:

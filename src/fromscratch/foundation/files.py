@@ -52,6 +52,14 @@ RUN_TENSORBOARD = "tensorboard"
 RUN_WANDB = "wandb"  # wandb chooses this name itself
 RUN_WANDB_ID = "wandb.json"
 
+# --- names inside a RUN/ that was made from another trainer's logs --------------------------------
+RUN_IMPORT = "import.json"
+# RangeFlow's own tool calls them so.
+IMPORTED_METRICS = "llm_training_metrics.json"
+IMPORTED_SAMPLES = "llm_training_samples.json"
+IMPORTED_PICTURE = "llm_training_curves.png"
+IMPORT_DATABASE = ".rows.db"
+
 # --- names inside SWEEP/ --------------------------------------------------------------------------
 SWEEP_PLAN = "sweep.json"
 SWEEP_JOURNAL = "journal.log"
@@ -117,6 +125,16 @@ def documents_file(split: str, index: int) -> str:
 def scratch_folder(run: str) -> str:
     """The folder beside a run in which its dry run works; gone when that is over."""
     return f".{run}.trial"
+
+
+def import_folder(run: str) -> str:
+    """The folder beside a run in which logs are imported, until that is done."""
+    return f".{run}.importing"
+
+
+def replaced_folder(run: str) -> str:
+    """What an imported run is called for the moment in which its successor takes its place."""
+    return f".{run}.replaced"
 
 
 def spool_file(folder: str) -> str:
@@ -201,6 +219,10 @@ class RunPaths:
     @property
     def evals(self) -> Path:
         return self.root / RUN_EVALS
+
+    @property
+    def imported(self) -> Path:
+        return self.root / RUN_IMPORT
 
     @property
     def report(self) -> Path:
