@@ -112,6 +112,7 @@ class RunRecord:
         events: In the order of the file.
         yardsticks: Those of the last `yardsticks` event.
         problems: What could not be read.
+        health: For each part of the network what health.jsonl says of it, by step.
     """
 
     name: str
@@ -123,6 +124,7 @@ class RunRecord:
     events: tuple[Event, ...]
     yardsticks: tuple[Yardstick, ...]
     problems: tuple[Problem, ...]
+    health: Mapping[str, Table] = field(default_factory=dict)
 
 
 @dataclass
@@ -171,6 +173,7 @@ def read_run(run: Path) -> RunRecord:
         events=events,
         yardsticks=_yardsticks(events, paths.events.name, problems),
         problems=problems.listed(),
+        health=_read_health(paths.health, problems),
     )
 
 
@@ -325,6 +328,20 @@ def _read_events(path: Path, problems: _Problems) -> tuple[Event, ...]:
             )
         )
     return tuple(events)
+
+
+def _read_health(path: Path, problems: _Problems) -> dict[str, Table]:
+    parts: dict[str, dict[int, dict[str, Any]]] = {}
+    # A run that does not measure it has no such file.
+    for line, row in _rows(path, problems) if path.exists() else []:
+        step, found = _step(row.get("step")), row.get("parts")
+        if step is None or not isinstance(found, Mapping):
+            problems.add(path.name, "no usable step or parts", line)
+            continue
+        for name, numbers in found.items():
+            if isinstance(numbers, dict):
+                parts.setdefault(str(name), {})[step] = numbers
+    return {name: _table(of_part) for name, of_part in parts.items()}
 
 
 def _yardsticks(events: Iterable[Event], file: str, problems: _Problems) -> tuple[Yardstick, ...]:
