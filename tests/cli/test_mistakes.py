@@ -454,6 +454,14 @@ MISTAKES = {
         ["without torchrun", "once for each device"],
     ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+    "a landscape without a middle": (
+        ["report", "run", "--landscape", "--landscape-points", "20"],
+        ["--landscape-points 20", "odd", "for example 21"],
+    ),
+    "a landscape without an extent": (
+        ["report", "run", "--landscape", "--landscape-range", "0"],
+        ["--landscape-range 0", "for example 1.0"],
+    ),
 }
 
 

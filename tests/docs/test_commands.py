@@ -45,6 +45,7 @@ RUN_PAGES = {
         for page in (
             "checkpoints",
             "data",
+            "diagnosis",
             "guards",
             "multi-gpu",
             "planning",
@@ -189,6 +190,8 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
 def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/guards.md", newcomer) >= 3
     assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 2
+    assert run_page("docs/diagnosis.md", newcomer) == 1  # of that page's run
+    assert 'id="landscape"' in (newcomer / "runs/looked-at/report.html").read_text("utf-8")
     for block in blocks("docs/guards.md", "toml"):
         GuardConfig(**tomllib.loads(block.text)["guard"])
 

@@ -47,10 +47,15 @@ RUN_HEALTH = "health.jsonl"
 RUN_EVALS = "evals.jsonl"
 RUN_REPORT = "report.html"
 RUN_CHECKPOINTS = "checkpoints"
+RUN_LANDSCAPE = "landscape"
 RUN_LOCK = "run.lock"
 RUN_TENSORBOARD = "tensorboard"
 RUN_WANDB = "wandb"  # wandb chooses this name itself
 RUN_WANDB_ID = "wandb.json"
+
+# --- names inside RUN/landscape/ ------------------------------------------------------------------
+LANDSCAPE_LOCK = "landscape.lock"
+LANDSCAPE_PICTURE = "landscape.png"
 
 # --- names inside SWEEP/ --------------------------------------------------------------------------
 SWEEP_PLAN = "sweep.json"
@@ -123,6 +128,11 @@ def parts_folder(data: Path) -> Path:
 def part_folder(index: int) -> str:
     """The folder name of one part: `part-00000`."""
     return f"part-{index:05d}"
+
+
+def landscape_file(key: str) -> str:
+    """The file of a loss landscape's points: 16 digits of the hash of what it depends on."""
+    return f"{key[:16]}.jsonl"
 
 
 def trial_folder(number: int) -> str:
@@ -200,6 +210,10 @@ class RunPaths:
     @property
     def checkpoints(self) -> Path:
         return self.root / RUN_CHECKPOINTS
+
+    @property
+    def landscape(self) -> Path:
+        return self.root / RUN_LANDSCAPE
 
     @property
     def lock(self) -> Path:

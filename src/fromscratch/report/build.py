@@ -16,6 +16,7 @@ from fromscratch.foundation.files import RunPaths, write_atomically
 from fromscratch.report import sections
 from fromscratch.report.charts import charts
 from fromscratch.report.facts import Facts, gather
+from fromscratch.report.landscape_section import landscape_section
 from fromscratch.report.markup import Html, join, tag
 from fromscratch.report.numerals import significant
 from fromscratch.report.read import RunRecord, read_run
@@ -32,7 +33,7 @@ def build_report(run: Path) -> str:
         UserError: `run` is no folder.
     """
     record = read_run(run)
-    return _page(record, gather(record))
+    return _page(run, record, gather(record))
 
 
 def write_report(run: Path, *, png: Path | None = None) -> Path:
@@ -48,7 +49,7 @@ def write_report(run: Path, *, png: Path | None = None) -> Path:
     record = read_run(run)
     facts = gather(record)
     path = RunPaths(run).report
-    write_atomically(path, _page(record, facts))
+    write_atomically(path, _page(run, record, facts))
     if png is not None:
         # matplotlib takes longer to import than the page takes to make.
         from fromscratch.report.picture import picture
@@ -57,7 +58,7 @@ def write_report(run: Path, *, png: Path | None = None) -> Path:
     return path
 
 
-def _page(record: RunRecord, facts: Facts) -> str:
+def _page(run: Path, record: RunRecord, facts: Facts) -> str:
     main = tag(
         "main",
         sections.heading(record, facts),
@@ -65,6 +66,7 @@ def _page(record: RunRecord, facts: Facts) -> str:
         sections.words(record, facts),
         sections.yardsticks(record.yardsticks),
         charts(record, facts),
+        landscape_section(run),
         sections.validations(record),
         samples(record, facts),
         sections.events(record.events),
