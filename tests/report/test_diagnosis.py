@@ -20,7 +20,7 @@ from fromscratch.report.diagnosis.finding import Finding, Level
 from fromscratch.report.diagnosis.jumps import find_jumps
 from fromscratch.report.diagnosis.rate_changes import rate_changes
 from fromscratch.report.facts import gather
-from fromscratch.report.read import Event, FloatArray, RunRecord, Table
+from fromscratch.report.record import Event, FloatArray, RunRecord, Table
 
 Columns = Mapping[str, FloatArray]
 N = 1500

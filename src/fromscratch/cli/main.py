@@ -27,6 +27,7 @@ from fromscratch.cli import (
     tokenizer_verb,
     train_verb,
     try_verb,
+    watch_verb,
 )
 from fromscratch.cli.show import print_error
 from fromscratch.foundation.errors import UserError
@@ -51,6 +52,7 @@ app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("report")(report_verb.run)
+app.command("watch")(watch_verb.run)
 
 
 def _version(wanted: bool) -> None:

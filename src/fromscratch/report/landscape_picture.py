@@ -11,7 +11,7 @@ from PIL import Image
 
 from fromscratch.evaluate.landscape_points import LandscapePoints
 from fromscratch.report.numerals import significant
-from fromscratch.report.read import FloatArray
+from fromscratch.report.record import FloatArray
 
 _DPI = 110
 _SIZE = (12.0, 5.2)  # inches, so 1320 x 572 pixels

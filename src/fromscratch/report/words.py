@@ -5,7 +5,7 @@ from __future__ import annotations
 from fromscratch.report.diagnosis.diagnose import diagnose
 from fromscratch.report.facts import Facts
 from fromscratch.report.markup import Html, join, tag
-from fromscratch.report.read import RunRecord
+from fromscratch.report.record import RunRecord
 
 _CHARTS = {
     "loss": "loss",

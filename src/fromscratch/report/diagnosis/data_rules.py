@@ -7,7 +7,7 @@ from fromscratch.report.diagnosis.evidence import SEVERAL, Evidence
 from fromscratch.report.diagnosis.finding import Finding, Level
 from fromscratch.report.diagnosis.jumps import CERTAIN, Jump
 from fromscratch.report.numerals import count, percent, short, significant
-from fromscratch.report.read import number
+from fromscratch.report.record import number
 
 # At a quarter of Chinchilla's tokens a model half the size would have done as well; from four times
 # on, the same compute would have made a larger model better.

@@ -27,7 +27,7 @@ from fromscratch.report.diagnosis.training_rules import (
     training_trend,
 )
 from fromscratch.report.facts import Facts
-from fromscratch.report.read import RunRecord
+from fromscratch.report.record import RunRecord
 
 RULES: tuple[Callable[[Evidence], list[Finding]], ...] = (
     not_finite,

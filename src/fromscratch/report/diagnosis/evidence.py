@@ -13,7 +13,7 @@ from fromscratch.report.diagnosis.jumps import EXPECTED, Jump, find_jumps
 from fromscratch.report.diagnosis.rate_changes import RateChange, rate_changes
 from fromscratch.report.diagnosis.spikes import find_spikes
 from fromscratch.report.facts import Facts, Validation, started_with, validations_of
-from fromscratch.report.read import Event, FloatArray, RunRecord, Table, number
+from fromscratch.report.record import Event, FloatArray, RunRecord, Table, number
 
 _CHANGED_ON_PURPOSE = {"recipe_changed", "learning_rate_rises", "data_changed", "phase_began"}
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fromscratch.report.read import FloatArray
+from fromscratch.report.record import FloatArray
 
 _ROWS = 2000
 _WINDOWS = (150, 80, 40, 20)

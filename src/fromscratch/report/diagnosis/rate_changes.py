@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from fromscratch.report import series
-from fromscratch.report.read import FloatArray
+from fromscratch.report.record import FloatArray
 
 _ROWS = 5
 _LEAST_ROWS = 30

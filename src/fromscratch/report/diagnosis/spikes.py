@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fromscratch.report.diagnosis.jumps import noise_of, without_outliers
-from fromscratch.report.read import FloatArray
+from fromscratch.report.record import FloatArray
 
 # A spike stands this many deviations, and this share, above the level before it, and half of the
 # values after it still do by half of that: one batch of odd text does not.

@@ -9,7 +9,7 @@ from fromscratch.report.diagnosis.finding import Finding, Level
 from fromscratch.report.diagnosis.held_out_rules import END, FALLING, rate_fell
 from fromscratch.report.diagnosis.jumps import CERTAIN, noise_of, without_outliers
 from fromscratch.report.numerals import count, percent, significant
-from fromscratch.report.read import FloatArray
+from fromscratch.report.record import FloatArray
 
 # The end of a curve is cut into so many blocks; the means of fewer than 4 values say little.
 _BLOCKS = 10
