@@ -38,6 +38,7 @@ def test_a_killed_landscape_is_gone_on_with(fromscratch, place: Path):
     assert process.returncode == -signal.SIGKILL, "it was through before it could be killed"
     answer = fromscratch(*ARGUMENTS)
     assert answer.code == 0, answer.err
+    assert (folder / "landscape.png").read_bytes().startswith(b"\x89PNG")
     (file,) = folder.glob("*.jsonl")
     lines = file.read_text().splitlines()
     assert len(lines) == 1 + 11 * 11

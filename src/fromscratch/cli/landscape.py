@@ -12,9 +12,15 @@ import typer
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fromscratch.cli.show import err
+from fromscratch.cli.show import err, say
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import LANDSCAPE_LOCK, RunPaths, step_of_folder
+from fromscratch.foundation.files import (
+    LANDSCAPE_LOCK,
+    LANDSCAPE_PICTURE,
+    RunPaths,
+    step_of_folder,
+    write_atomically,
+)
 
 TOKENS = 4096
 """Held-out tokens per point: the shape of the surface needs fewer than its height."""
@@ -56,7 +62,7 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
     from fromscratch.data.batches import ValidationSet
     from fromscratch.data.watching import unwatched
     from fromscratch.evaluate.landscape import compute_points
-    from fromscratch.evaluate.landscape_points import LandscapeSettings, PointsFile
+    from fromscratch.evaluate.landscape_points import LandscapeSettings, PointsFile, read_landscapes
     from fromscratch.foundation.hardware import resolve_device
     from fromscratch.runs.opened_data import open_data
     from fromscratch.runs.recipe_files import load_recipe
@@ -103,6 +109,14 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
                 "same command goes on."
             )
             raise typer.Exit(130) from None
+    from fromscratch.report.landscape_picture import landscape_picture
+
+    found = next(p for p in read_landscapes(paths.landscape) if p.settings == settings)
+    picture = paths.landscape / LANDSCAPE_PICTURE
+    write_atomically(
+        picture, landscape_picture(found, f"Loss around the weights of {run.resolve().name}")
+    )
+    say(str(picture))
 
 
 @contextmanager

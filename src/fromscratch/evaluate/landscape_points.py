@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -173,8 +172,3 @@ def _parse(content: bytes) -> LandscapePoints | None:
             break
         losses.append(loss)
     return LandscapePoints(settings, tuple(losses))
-
-
-def finite(losses: tuple[float, ...]) -> list[float]:
-    """Those that are numbers."""
-    return [loss for loss in losses if math.isfinite(loss)]

@@ -17,6 +17,7 @@ _DPI = 110
 _SIZE = (12.0, 5.2)  # inches, so 1320 x 572 pixels
 _SOFT = "#5a6270"
 _MARK = "#cf4f0a"
+_LABEL = {"boxstyle": "round,pad=0.2", "facecolor": _MARK, "edgecolor": "none"}
 _MAP = "viridis"
 _LEVELS = 14
 
@@ -72,7 +73,7 @@ def _contours(axes: Any, axis: FloatArray, losses: Any, centre: float) -> None:
         fontsize=10,
         fontweight="bold",
         color="white",
-        bbox={"boxstyle": "round,pad=0.2", "facecolor": _MARK, "edgecolor": "none"},
+        bbox=_LABEL,
     )
     axes.set_aspect("equal")
     axes.set_xlabel("first direction", color=_SOFT, fontsize=9)
@@ -99,11 +100,16 @@ def _surface(axes: Any, axis: FloatArray, losses: Any, centre: float) -> None:
         antialiased=True,
     )
     low, high = float(losses.min()), float(losses.max())
-    # Drawn above the surface, where it can be seen from every side, on a stem to its place.
-    top = centre + 0.35 * (high - low)
-    axes.plot([0, 0], [0, 0], [centre, top], color=_MARK, linewidth=1.6, zorder=10)
+    # Before the surface wherever it lies, on a stem to its label.
+    axes.computed_zorder = False
+    top = centre + 1.1 * (high - low)
+    axes.plot([0, 0], [0, 0], [centre, top], color=_MARK, linewidth=1.4, zorder=10)
     axes.plot([0], [0], [centre], "o", color=_MARK, markersize=6, zorder=11)
-    axes.text(0, 0, top, f" final loss {significant(centre)}", color=_MARK, fontsize=10, zorder=12)
-    axes.view_init(elev=32, azim=-58)
-    axes.set_zlabel("loss", color=_SOFT, fontsize=9)
+    said = f"final loss {significant(centre)}"
+    axes.text(
+        0, 0, top, said, color="white", fontsize=10, fontweight="bold", ha="center", zorder=12,
+        bbox=_LABEL,
+    )  # fmt: skip
+    axes.view_init(elev=38, azim=-58)
+    axes.set_box_aspect(None, zoom=0.9)
     axes.tick_params(colors=_SOFT, labelsize=8)
