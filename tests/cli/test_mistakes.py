@@ -454,6 +454,20 @@ MISTAKES = {
         ["without torchrun", "once for each device"],
     ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+    "several runs, and nowhere to write": (
+        ["report", "run", "run"],
+        ["none of their folders", "--out report.html"],
+    ),
+    "a report that is served and written": (
+        ["report", "run", "--watch", "--out", "x.html"],
+        ["writes nothing", "Leave out --out"],
+    ),
+    "a port for a file": (["report", "run", "--port", "80"], ["--port is for --watch"]),
+    "a report into a folder that is not there": (
+        ["report", "run", "--out", "nowhere/x.html"],
+        ["nowhere/x.html", "Make it first"],
+    ),
+    "watching what is no run": (["watch", "text"], ["text is not a run", "fromscratch train"]),
 }
 
 

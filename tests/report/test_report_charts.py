@@ -135,7 +135,7 @@ def test_the_mix_is_that_of_each_stretch_and_stage(make_run: RunMaker) -> None:
     assert lines["b"][-1] == 1.0
     np.testing.assert_allclose(lines["a"] + lines["b"], 1.0)
     table = str(stages(run))
-    assert table.count("<td>100%<small> (100%)</small></td>") == 2
+    assert table.count("<td>100.0%<small> (100.0%)</small></td>") == 2
     assert "<td>2.00</td><td>0.25</td>" in table
 
 

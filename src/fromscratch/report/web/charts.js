@@ -76,7 +76,8 @@
       return [low / room, high * room];
     }
     const room = 0.05 * (high - low) || Math.abs(low) * 0.1 || 1;
-    return [low - room, high + room];
+    // What is never negative has no room below zero.
+    return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
   }
 
   function isLog(spec) { return spec.key in view.log ? view.log[spec.key] : spec.log; }
@@ -128,7 +129,7 @@
       grid: { stroke: function () { return colour("edge"); }, width: 1 }, ticks: { show: false }, border: { show: false } };
     return Object.assign(sizeOf(shown), {
       legend: { show: false },
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       scales: {
         x: { time: false, range: function () { return visible(); } },
         y: { distr: log ? 3 : 1, range: function () { return shown.plot ? rangeOf(shown) : [1, 2]; } },
