@@ -52,6 +52,13 @@ def run(
     for path in (out, png):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"The folder of {path} is not there.", fix="Make it first.")
-    say(str(write_report(*runs, out=out, png=png, rates=Rates(price=price, watts=watts))))
+    try:
+        written = write_report(*runs, out=out, png=png, rates=Rates(price=price, watts=watts))
+    except OSError as error:
+        raise UserError(
+            f"The report could not be written ({error.strerror}: {error.filename}).",
+            fix="Name a place that can be written to with --out.",
+        ) from None
+    say(str(written))
     if png is not None:
         say(str(png))

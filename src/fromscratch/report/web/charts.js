@@ -8,7 +8,7 @@
   // What the reader chose; it outlives a redrawing.
   const view = { axis: "step", share: 5, kind: "mean", min: null, max: null, log: {}, hidden: new Set() };
   const charts = new Map();
-  let data = null, arrays = [], extent = [0, 1], active = null, quiet = false;
+  let data = null, arrays = [], extent = [0, 1], active = null;
 
   function colour(name) {
     return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim() || "#888";
@@ -96,7 +96,7 @@
       box.setAttribute("aria-roledescription", "chart");
       figure.querySelector(".plot").after(box);
       figure.classList.add("enhanced");
-      shown = { figure: figure, box: box, legend: legendOf(figure), plot: null, tip: document.createElement("div") };
+      shown = { figure: figure, box: box, plot: null, tip: document.createElement("div") };
       shown.tip.className = "tip";
       shown.tip.hidden = true;
       charts.set(spec.key, shown);
@@ -284,7 +284,7 @@
 
   // --- the legend: which lines are drawn, and their values at the pointer ---
 
-  function legendOf(figure) { return figure.querySelector("figcaption .legend") || figure.querySelector("figcaption").appendChild(document.createElement("ul")); }
+  function legendOf(figure) { return figure.querySelector("figcaption .legend"); }
 
   function legend(shown) {
     const list = shown.legend = legendOf(shown.figure);
@@ -329,7 +329,6 @@
   // --- all charts together ---
 
   function zoom(min, max) {
-    if (quiet) return;
     if (min !== null) {
       const least = (extent[1] - extent[0]) * 1e-6;
       if (!(max - min > least)) return;
@@ -344,11 +343,8 @@
   }
 
   function redraw() {
-    quiet = true;
     const [min, max] = visible();
     charts.forEach(function (shown) { if (shown.plot) shown.plot.setScale("x", { min: min, max: max }); });
-    quiet = false;
-    document.dispatchEvent(new CustomEvent("report:view"));
   }
 
   function scale(factor, around) {
