@@ -44,6 +44,7 @@ class Line:
         colour: Counted from 0; the page has `COLOURS` of them.
         style: `faint` behind a smoothed line, `plain`, `dashed`, or `marked` with a dot at each.
         smooth: Draw the running mean, with the values themselves faint behind it.
+        aside: Not drawn until somebody asks for it in the legend.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Line:
     colour: int = 0
     style: Literal["faint", "plain", "dashed", "marked"] = "plain"
     smooth: bool = False
+    aside: bool = False
 
     @property
     def x(self) -> FloatArray:
@@ -88,7 +90,8 @@ class Chart:
     @cached_property
     def drawn(self) -> tuple[Line, ...]:
         """The curves its lines are drawn as; running means are worked out once."""
-        return tuple(one for line in self.lines for one in expanded(line))
+        shown = (line for line in self.lines if not line.aside)
+        return tuple(one for line in shown for one in expanded(line))
 
 
 def expanded(line: Line) -> tuple[Line, ...]:

@@ -6,7 +6,7 @@
   const SHARES = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
   const AXES = { step: "steps", tokens: "tokens", hours: "hours" };
   // What the reader chose; it outlives a redrawing.
-  const view = { axis: "step", share: 5, kind: "mean", min: null, max: null, log: {}, hidden: new Set() };
+  const view = { axis: "step", share: 5, kind: "mean", min: null, max: null, log: {}, hidden: new Set(), seen: new Set() };
   const charts = new Map();
   let data = null, arrays = [], extent = [0, 1], active = null;
 
@@ -17,7 +17,6 @@
   // --- from data to curves ---
 
   function lineX(line) { return line[view.axis] === null ? null : arrays[line[view.axis]]; }
-
   // The curves of a chart: of a smoothed line the values, faint, and their mean.
   function curvesOf(chart) {
     const curves = [];
@@ -196,7 +195,6 @@
   }
 
   function line(ctx, x0, y0, x1, y1) { ctx.beginPath(); ctx.moveTo(x0, y0); ctx.lineTo(x1, y1); ctx.stroke(); }
-
   // Where a step of a run lies on the present axis.
   function onAxis(step, run) {
     const course = data.courses[run];
@@ -284,10 +282,8 @@
 
   // --- the legend: which lines are drawn, and their values at the pointer ---
 
-  function legendOf(figure) { return figure.querySelector("figcaption .legend"); }
-
   function legend(shown) {
-    const list = shown.legend = legendOf(shown.figure);
+    const list = shown.legend = shown.figure.querySelector("figcaption .legend");
     list.className = "legend";
     list.textContent = "";
     shown.entries = shown.spec.lines.map(function (line) {
@@ -378,6 +374,10 @@
   function load(given) {
     data = given;
     arrays = data.arrays.map(Report.decode);
+    for (const chart of data.charts) for (const line of chart.lines) {
+      const id = chart.key + "/" + line.name;
+      if (line.aside && !view.seen.has(id)) { view.seen.add(id); view.hidden.add(id); }
+    }
     rebuild();
   }
 
