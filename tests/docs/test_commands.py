@@ -49,6 +49,7 @@ RUN_PAGES = {
             "guards",
             "multi-gpu",
             "planning",
+            "report",
             "tokenizers",
             "training",
         )
@@ -185,6 +186,17 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
         events = (newcomer / f"runs/{run}/events.jsonl").read_text().splitlines()
         found = [e["step"] for e in map(json.loads, events) if e["event"] == "phase"]
         assert found == [step], run
+
+
+def test_the_commands_about_reports_work_one_after_the_other(newcomer: Path):
+    for name in ("mine", "other"):
+        (newcomer / "runs" / name).mkdir(parents=True)
+        rows = [{"step": s, "loss": 4 - s / 50, "tokens": s, "seconds": s} for s in range(60)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (newcomer / f"runs/{name}/metrics.jsonl").write_text(text)
+    assert run_page("docs/report.md", newcomer) == 3
+    assert "What differs" not in (newcomer / "both.html").read_text()
+    assert "kWh at 250 W" in (newcomer / "mine.html").read_text()
 
 
 def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):

@@ -14,6 +14,7 @@ from fromscratch.report.charts import (
     clip_chart,
     gradient_chart,
     hellaswag_chart,
+    loss_chart,
     memory_chart,
     rate_chart,
     scheduled_charts,
@@ -135,7 +136,7 @@ def test_the_mix_is_that_of_each_stretch_and_stage(make_run: RunMaker) -> None:
     assert lines["b"][-1] == 1.0
     np.testing.assert_allclose(lines["a"] + lines["b"], 1.0)
     table = str(stages(run))
-    assert table.count("<td>100%<small> (100%)</small></td>") == 2
+    assert table.count("<td>100.0%<small> (100.0%)</small></td>") == 2
     assert "<td>2.00</td><td>0.25</td>" in table
 
 
@@ -146,6 +147,21 @@ def test_of_several_runs_each_has_a_colour(make_run: RunMaker) -> None:
         for line in chart.lines:
             assert line.name.startswith(("one: ", "two: "))
             assert line.colour == (0 if line.name.startswith("one") else 1)
+
+
+def test_of_several_runs_only_the_main_validation_is_drawn_at_once(make_run: RunMaker) -> None:
+    metrics = [
+        {"step": s, "set": name, "val_loss": 3.0} for name in ("validation", "code") for s in (0, 5)
+    ]
+    one, two = (make_run(name=name, metrics=metrics) for name in ("one", "two"))
+    chart = loss_chart(opened(one, two))
+    assert (
+        [line.name for line in chart.lines if not line.aside]
+        == [line.name for line in chart.drawn]
+        == ["one: held-out", "two: held-out"]
+    )
+    assert len(chart.lines) == 4
+    assert len(loss_chart(opened(one)).drawn) == 2
 
 
 def test_folders_of_the_same_name_are_told_apart(make_run: RunMaker, tmp_path: Path) -> None:

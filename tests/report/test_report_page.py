@@ -9,12 +9,15 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from fromscratch.report.build import build_report, write_report
+from fromscratch.evaluate.records import EvalRecord, EvaluatedData, EvaluatedModel, Metric
+from fromscratch.foundation.accelerators import accelerator_named
+from fromscratch.report.build import Rates, build_report, write_report
 
 RunMaker = Callable[..., Path]
 VOID = {"meta", "link", "br", "hr", "input", "img"}
@@ -106,6 +109,15 @@ def test_the_same_files_give_the_same_page(make_run: RunMaker) -> None:
     assert build_report(run) == build_report(run)
 
 
+def test_the_chart_library_is_the_published_one() -> None:
+    folder = resources.files("fromscratch.report") / "vendor" / "uplot"
+    said = re.findall(r"`([\w.]+)` \| `([0-9a-f]{64})`", (folder / "README.md").read_text())
+    assert [name for name, _ in said] == ["uPlot.iife.min.js", "uPlot.min.css", "LICENSE"]
+    for name, digest in said:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    assert "MIT License" in (folder / "LICENSE").read_text()
+
+
 def test_the_policy_allows_the_pages_own_script_and_nothing_else(make_run: RunMaker) -> None:
     html = build_report(make_run())
     script = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
@@ -150,11 +162,23 @@ def test_nothing_from_the_files_becomes_markup(make_run: RunMaker) -> None:
         samples=[{"step": 1, "prompt": ATTACK, "text": ATTACK}],
         events=events,
         recipe=f"# {ATTACK}",
+        health=[{"step": 1, "parts": {ATTACK: {ATTACK: 1.0, "grad_norm": 2.0}}}],
+        evals=[
+            EvalRecord(
+                "loss",
+                EvaluatedModel(ATTACK, ATTACK),
+                EvaluatedData(ATTACK, ATTACK),
+                {ATTACK: Metric(1.0, reference={ATTACK: 2.0})},
+                {ATTACK: ATTACK},
+            ).row()
+        ],
     )
-    harmless = opened(make_run(name="harmless"))
+    health = [{"step": 1, "parts": {"head": {"grad_norm": 2.0}}}]
+    harmless = opened(make_run(name="harmless", health=health))
     page = opened(run)
-    assert {name for name, _ in page.tags} <= {name for name, _ in harmless.tags}
-    assert page.every("img") == []
+    # A line break stands in the table of evaluations.
+    assert {name for name, _ in page.tags} - {"br"} <= {name for name, _ in harmless.tags}
+    assert all(str(i["src"]).startswith("data:image/png;base64,") for i in page.every("img"))
     executable = [s for s in page.every("script") if s.get("type") != "application/json"]
     assert len(executable) == 4
     assert "alert(1)" in page.words
@@ -222,3 +246,46 @@ def test_the_picture_is_a_png_fit_for_a_readme(make_run: RunMaker) -> None:
     image = Image.open(io.BytesIO(png.read_bytes()))
     assert image.format == "PNG"
     assert image.size == (1200, 700)
+
+
+def test_evaluations_stand_beside_their_references(make_run: RunMaker) -> None:
+    def record(value: float, sha: str) -> dict[str, object]:
+        return EvalRecord(
+            "multiple_choice",
+            EvaluatedModel("run", sha, step=300),
+            EvaluatedData("hellaswag", "d" * 64),
+            {"acc_norm": Metric(value, 0.004, 10_042, {"GPT-2 124M": 0.2955})},
+            {"shots": 0},
+        ).row()
+
+    run = make_run(evals=[record(0.1, "a"), record(0.31, "a"), record(0.29, "b"), {"kind": 3}])
+    page = opened(run)
+    assert "0.3100 \u00b1 0.0040" in page.words
+    assert "0.1000" not in page.words, "measured again since"
+    assert page.words.count("GPT-2 124M: 0.2955") == 2
+    assert "is no evaluation" in page.words
+
+
+def test_cost_and_energy_are_there_where_they_are_known(make_run: RunMaker) -> None:
+    events = [{"event": "started", "step": 0, "device": "NVIDIA H100 80GB HBM3", "ranks": 2}]
+    rows = [{"step": s, "loss": 3.0, "seconds": 3600.0 * s} for s in range(3)]
+    run = make_run(metrics=rows, events=events)
+    price = accelerator_named("h100").price
+    assert price is not None
+    assert f"${4 * price:.2f}" in opened(run).words
+    said = build_report(run, rates=Rates(price=2.0, watts=500.0))
+    assert "$8.00 at $2 an hour" in said
+    assert "2.00 kWh at 500 W" in said
+    assert 'id="cost"' not in build_report(make_run(name="on-a-cpu"))
+
+
+def test_health_is_a_picture_with_its_range_in_words(make_run: RunMaker) -> None:
+    rows = [
+        {"step": s, "parts": {f"blocks.{i}": {"update_ratio": (i + 1) * 1e-3} for i in range(3)}}
+        for s in (50, 100)
+    ]
+    page = opened(make_run(health=rows))
+    (image,) = page.every("img")
+    assert "between 0.001000 and 0.003000, highest in blocks.2 at step 50" in str(image["alt"])
+    data = base64.b64decode(str(image["src"]).partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (2, 3)

@@ -43,6 +43,11 @@ def run(
                 "--watch serves the page and writes nothing.",
                 fix="Leave out --out and --png, or --watch.",
             )
+        if landscape:
+            raise UserError(
+                "--landscape computes for minutes before there is a page to --watch.",
+                fix="Run it first, then --watch.",
+            )
         watch(runs, port=port, browser=False, price=price, watts=watts)
         return
     if port is not None:
@@ -62,6 +67,13 @@ def run(
 
         for run in runs:
             compute_landscape(run, points=landscape_points, reach=landscape_range)
-    say(str(write_report(*runs, out=out, png=png, rates=Rates(price=price, watts=watts))))
+    try:
+        written = write_report(*runs, out=out, png=png, rates=Rates(price=price, watts=watts))
+    except OSError as error:
+        raise UserError(
+            f"The report could not be written ({error.strerror}: {error.filename}).",
+            fix="Name a place that can be written to with --out.",
+        ) from None
+    say(str(written))
     if png is not None:
         say(str(png))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ class Line:
         colour: Counted from 0; the page has `COLOURS` of them.
         style: `faint` behind a smoothed line, `plain`, `dashed`, or `marked` with a dot at each.
         smooth: Draw the running mean, with the values themselves faint behind it.
+        aside: Not drawn until somebody asks for it in the legend.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Line:
     colour: int = 0
     style: Literal["faint", "plain", "dashed", "marked"] = "plain"
     smooth: bool = False
+    aside: bool = False
 
     @property
     def x(self) -> FloatArray:
@@ -84,6 +87,12 @@ class Chart:
     reach: float = 1.0
     note: str = ""
 
+    @cached_property
+    def drawn(self) -> tuple[Line, ...]:
+        """The curves its lines are drawn as; running means are worked out once."""
+        shown = (line for line in self.lines if not line.aside)
+        return tuple(one for line in shown for one in expanded(line))
+
 
 def expanded(line: Line) -> tuple[Line, ...]:
     """The curves that a line is drawn as: a smooth one as its values, faint, and their mean."""
@@ -112,7 +121,7 @@ def draw(chart: Chart) -> Html:
     if scales is None:
         said = tag("p", "Nothing was recorded.", class_="note")
         return tag("figure", tag("figcaption", heading), said, id=chart.key, class_="chart")
-    lines = _drawn(chart)
+    lines = chart.drawn
     horizontal, vertical = scales
     shapes = [_grid(vertical), _resumes(chart, horizontal)]
     labels = [_y_labels(vertical), _x_labels(horizontal)]
@@ -153,7 +162,7 @@ def draw(chart: Chart) -> Html:
 def described(chart: Chart) -> str:
     """The chart in words, for those who do not see it."""
     parts = []
-    for line in _drawn(chart):
+    for line in chart.drawn:
         ok = series.drawable(line.y)
         if line.style == "faint" or not ok.any():
             continue
@@ -170,7 +179,7 @@ def described(chart: Chart) -> str:
 def chart_scales(chart: Chart) -> tuple[series.Scale, series.Scale] | None:
     """The horizontal and vertical axis of a chart; None if it has nothing to draw."""
     values, always = [np.empty(0)], [np.empty(0)]
-    lines = _drawn(chart)
+    lines = chart.drawn
     smooth = any(line.style == "faint" for line in lines)
     for line in lines:
         must = line.style == "marked" or (smooth and line.style == "plain")
@@ -289,16 +298,12 @@ def _x_labels(horizontal: series.Scale) -> Html:
 def _legend(chart: Chart) -> Html:
     entries = [
         tag("li", tag("i", class_=f"key {line.style} {_hue(line)}"), line.name)
-        for line in _drawn(chart)
+        for line in chart.drawn
         if len(line.y)
     ]
     if chart.resumes:
         entries.append(tag("li", tag("i", class_="key resumed"), "resumed"))
     return tag("ul", *entries, class_="legend")
-
-
-def _drawn(chart: Chart) -> tuple[Line, ...]:
-    return tuple(one for line in chart.lines for one in expanded(line))
 
 
 def _hue(line: Line) -> str:

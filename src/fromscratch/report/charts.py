@@ -309,7 +309,11 @@ def is_this_model(yardstick: str) -> bool:
 
 
 def validation_lines(runs: Runs, column: str) -> tuple[Line, ...]:
-    """One marked line for each validation set that has the column."""
+    """One marked line for each validation set that has the column.
+
+    Of several runs, which have one colour each, the lines of sources would be one tangle: only the
+    main set is drawn at once.
+    """
     found: list[Line] = []
     for i, run in enumerate(runs):
         for name, table in run.record.validation.items():
@@ -317,7 +321,9 @@ def validation_lines(runs: Runs, column: str) -> tuple[Line, ...]:
             if series.drawable(values).any():
                 label = run.called("held-out" if name == "validation" else f"held-out: {name}")
                 colour = i if run.label else 1 + len(found)
-                found.append(Line(label, run.clock.course(table), values, colour, "marked"))
+                aside = bool(run.label) and name != run.facts.validation_set
+                course = run.clock.course(table)
+                found.append(Line(label, course, values, colour, "marked", aside=aside))
     return tuple(found)
 
 

@@ -122,6 +122,7 @@ def _line(line: Line, store: _Store, kept: dict[int, IntArray | None]) -> dict[s
         "style": "dashed" if line.colour >= COLOURS and line.style == "plain" else line.style,
         "colour": colour,
         "smooth": line.smooth,
+        "aside": line.aside,
         "y": store.put(line.y, rows),
         **_axes(line.course, store, rows),
     }

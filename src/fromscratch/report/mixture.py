@@ -10,7 +10,7 @@ import numpy as np
 from fromscratch.report import series
 from fromscratch.report.chart import Chart, Line
 from fromscratch.report.markup import Html, tag
-from fromscratch.report.numerals import count, percent, short
+from fromscratch.report.numerals import count, short
 from fromscratch.report.record import FloatArray, RunRecord, number
 from fromscratch.report.shown import Shown
 
@@ -74,8 +74,8 @@ def stages(run: Shown) -> Html:
         asked = [_between(wanted[n], tokens, first, last) if n in wanted else 0.0 for n in names]
         cells = []
         for share, want in zip(_normed(took), _normed(asked), strict=True):
-            small = tag("small", f" ({percent(want)})") if np.isfinite(want) else Html()
-            cells.append(tag("td", percent(share), small))
+            small = tag("small", f" ({_share(want)})") if np.isfinite(want) else Html()
+            cells.append(tag("td", _share(share), small))
         body.append(tag("tr", tag("th", short(first), scope="row"), tag("td", short(last)), *cells))
     epochs = {n: v for n, v in table.under("epochs").items() if np.isfinite(v).any()}
     if epochs:
@@ -134,3 +134,7 @@ def _between(values: FloatArray, tokens: FloatArray, first: float, last: float) 
 def _normed(values: list[float]) -> list[float]:
     total = sum(values)
     return [v / total if total > 0 and np.isfinite(total) else float("nan") for v in values]
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if np.isfinite(value) else "\u2013"

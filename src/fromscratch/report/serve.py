@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -80,6 +81,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, port: int, live: LivePage) -> None:
         self.live = live
         super().__init__((LOOPBACK, port), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing of a browser that went away; anything else is our mistake."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,9 +6,9 @@
   const SHARES = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
   const AXES = { step: "steps", tokens: "tokens", hours: "hours" };
   // What the reader chose; it outlives a redrawing.
-  const view = { axis: "step", share: 5, kind: "mean", min: null, max: null, log: {}, hidden: new Set() };
+  const view = { axis: "step", share: 5, kind: "mean", min: null, max: null, log: {}, hidden: new Set(), seen: new Set() };
   const charts = new Map();
-  let data = null, arrays = [], extent = [0, 1], active = null, quiet = false;
+  let data = null, arrays = [], extent = [0, 1], active = null;
 
   function colour(name) {
     return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim() || "#888";
@@ -17,7 +17,6 @@
   // --- from data to curves ---
 
   function lineX(line) { return line[view.axis] === null ? null : arrays[line[view.axis]]; }
-
   // The curves of a chart: of a smoothed line the values, faint, and their mean.
   function curvesOf(chart) {
     const curves = [];
@@ -76,7 +75,8 @@
       return [low / room, high * room];
     }
     const room = 0.05 * (high - low) || Math.abs(low) * 0.1 || 1;
-    return [low - room, high + room];
+    // What is never negative has no room below zero.
+    return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
   }
 
   function isLog(spec) { return spec.key in view.log ? view.log[spec.key] : spec.log; }
@@ -95,7 +95,7 @@
       box.setAttribute("aria-roledescription", "chart");
       figure.querySelector(".plot").after(box);
       figure.classList.add("enhanced");
-      shown = { figure: figure, box: box, legend: legendOf(figure), plot: null, tip: document.createElement("div") };
+      shown = { figure: figure, box: box, plot: null, tip: document.createElement("div") };
       shown.tip.className = "tip";
       shown.tip.hidden = true;
       charts.set(spec.key, shown);
@@ -128,7 +128,7 @@
       grid: { stroke: function () { return colour("edge"); }, width: 1 }, ticks: { show: false }, border: { show: false } };
     return Object.assign(sizeOf(shown), {
       legend: { show: false },
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       scales: {
         x: { time: false, range: function () { return visible(); } },
         y: { distr: log ? 3 : 1, range: function () { return shown.plot ? rangeOf(shown) : [1, 2]; } },
@@ -195,7 +195,6 @@
   }
 
   function line(ctx, x0, y0, x1, y1) { ctx.beginPath(); ctx.moveTo(x0, y0); ctx.lineTo(x1, y1); ctx.stroke(); }
-
   // Where a step of a run lies on the present axis.
   function onAxis(step, run) {
     const course = data.courses[run];
@@ -283,10 +282,8 @@
 
   // --- the legend: which lines are drawn, and their values at the pointer ---
 
-  function legendOf(figure) { return figure.querySelector("figcaption .legend") || figure.querySelector("figcaption").appendChild(document.createElement("ul")); }
-
   function legend(shown) {
-    const list = shown.legend = legendOf(shown.figure);
+    const list = shown.legend = shown.figure.querySelector("figcaption .legend");
     list.className = "legend";
     list.textContent = "";
     shown.entries = shown.spec.lines.map(function (line) {
@@ -328,7 +325,6 @@
   // --- all charts together ---
 
   function zoom(min, max) {
-    if (quiet) return;
     if (min !== null) {
       const least = (extent[1] - extent[0]) * 1e-6;
       if (!(max - min > least)) return;
@@ -343,11 +339,8 @@
   }
 
   function redraw() {
-    quiet = true;
     const [min, max] = visible();
     charts.forEach(function (shown) { if (shown.plot) shown.plot.setScale("x", { min: min, max: max }); });
-    quiet = false;
-    document.dispatchEvent(new CustomEvent("report:view"));
   }
 
   function scale(factor, around) {
@@ -381,6 +374,10 @@
   function load(given) {
     data = given;
     arrays = data.arrays.map(Report.decode);
+    for (const chart of data.charts) for (const line of chart.lines) {
+      const id = chart.key + "/" + line.name;
+      if (line.aside && !view.seen.has(id)) { view.seen.add(id); view.hidden.add(id); }
+    }
     rebuild();
   }
 

@@ -67,7 +67,7 @@
     function show() {
       const all = every.getAttribute("aria-pressed") === "true";
       items.forEach(function (item, i) { item.hidden = !all && i !== +slider.value; });
-      said.textContent = items[slider.value].querySelector(".when").textContent.trim();
+      said.textContent = [...items[slider.value].querySelector(".when").children].map(function (e) { return e.textContent; }).join(", ");
       slider.setAttribute("aria-valuetext", said.textContent);
       details.dataset.at = +slider.value === items.length - 1 ? "last" : slider.value;
     }

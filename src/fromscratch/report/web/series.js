@@ -148,9 +148,12 @@ var Report = {};
 
   function short(value) {
     const size = Math.abs(value);
-    for (const [limit, suffix] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e4, "k"]]) {
-      if (size >= limit) return String(+(value / limit).toPrecision(4)) + suffix;
+    for (const [limit, unit, suffix] of [[1e12, 1e12, "T"], [1e9, 1e9, "B"], [1e6, 1e6, "M"], [1e4, 1e3, "k"]]) {
+      if (size >= limit) return String(+(value / unit).toPrecision(5)) + suffix;
     }
+    if (size > 0 && size < 1e-3) return String(+value.toPrecision(3)).replace(/^(-?)0\.(0+)(\d+)$/, function (_, sign, zeros, digits) {
+      return sign + digits[0] + (digits.length > 1 ? "." + digits.slice(1) : "") + "e-" + (zeros.length + 1);
+    });
     return String(+value.toPrecision(6));
   }
 
