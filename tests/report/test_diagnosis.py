@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from fromscratch.foundation.schedules import PhasedSchedule, Schedule, Takeover
 from fromscratch.report.diagnosis.diagnose import MOST, diagnose
 from fromscratch.report.diagnosis.finding import Finding, Level
-from fromscratch.report.diagnosis.jumps import find_jumps
 from fromscratch.report.diagnosis.rate_changes import rate_changes
 from fromscratch.report.facts import gather
 from fromscratch.report.record import Event, FloatArray, RunRecord, Table
@@ -343,28 +342,7 @@ def test_a_run_that_breaks_without_validations():
     assert 900 <= (found["diverged"].step or 0) <= 1050
 
 
-# --- properties -----------------------------------------------------------------------------------
-
-
-@settings(max_examples=15)
-@given(
-    factor=st.floats(1e-3, 1e3),
-    constant=st.floats(-50, 50),
-    stretch=st.integers(2, 100),
-    at=st.integers(400, 1200),
-    by=st.sampled_from([-1.0, -0.5, 0.5, 1.0]),
-)
-def test_units_do_not_matter(factor, constant, stretch, at, by):
-    loss = falling(STEPS, noise=0.1) + by * (at <= STEPS)
-    found = find_jumps(loss)
-    assert [abs(jump.index - at) < 8 for jump in found] == [True]
-    assert [j.index for j in find_jumps(constant + factor * loss)] == [j.index for j in found]
-    rate = np.where(at <= STEPS, 0.7, 1.0) * lr_of(STEPS, Schedule("cosine", N, 100))
-    places = [change.step for change in rate_changes(STEPS, rate)]
-    assert len(places) == 1
-    assert [c.step for c in rate_changes(stretch * STEPS, factor * rate)] == [
-        stretch * place for place in places
-    ]
+# --- whatever was read ----------------------------------------------------------------------------
 
 
 @settings(max_examples=25)

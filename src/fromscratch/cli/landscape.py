@@ -68,6 +68,11 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
     from fromscratch.runs.recipe_files import load_recipe
 
     paths = RunPaths(run)
+    if not paths.recipe.is_file():
+        raise UserError(
+            f"{run} has no {paths.recipe.name}, so its model and its data are not known.",
+            fix="Name the folder that `fromscratch train` made.",
+        )
     recipe = load_recipe(str(paths.recipe))
     bundle = load_bundle(run)
     opened = open_data(recipe.data, recipe.model, tokens, unwatched)
