@@ -44,7 +44,7 @@ def test_a_bowl_is_drawn_and_described(run_with):
     run = run_with(bowl)
     html = landscape_section(run)
     assert "own loss on these windows is 3.000, the lowest of the grid" in html
-    assert "One nat is gained at a distance of 0.49" in html  # between grid points
+    assert "one nat above the middle at a distance of 0.49" in html  # between grid points
     assert "The highest is 11.00" in html
     assert "8,192 held-out tokens" in html
     picture = picture_in(html)

@@ -80,7 +80,9 @@ def describe(landscape: LandscapePoints) -> str:
         text += ", the lowest of the grid."
     text += f" The highest is {significant(highest)}."
     if (width := _width(landscape)) is not None:
-        text += f" One nat is gained at a distance of {significant(width, 2)} on average."
+        text += (
+            f" It is one nat above the middle at a distance of {significant(width, 2)} on average."
+        )
     if broken:
         text += f" At {count(broken)} points the loss is not finite; they are left blank."
     return text
