@@ -491,6 +491,28 @@ MISTAKES = {
         ["logs", "import", "run/metrics.jsonl", "--out", "new", "--part", "3"],
         ["--part 3", "one run"],
     ),
+    "a landscape without a middle": (
+        ["report", "run", "--landscape", "--landscape-points", "20"],
+        ["--landscape-points 20", "odd", "for example 21"],
+    ),
+    "a landscape without an extent": (
+        ["report", "run", "--landscape", "--landscape-range", "0"],
+        ["--landscape-range 0", "for example 1.0"],
+    ),
+    "several runs, and nowhere to write": (
+        ["report", "run", "run"],
+        ["none of their folders", "--out report.html"],
+    ),
+    "a report that is served and written": (
+        ["report", "run", "--watch", "--out", "x.html"],
+        ["writes nothing", "Leave out --out"],
+    ),
+    "a port for a file": (["report", "run", "--port", "80"], ["--port is for --watch"]),
+    "a report into a folder that is not there": (
+        ["report", "run", "--out", "nowhere/x.html"],
+        ["nowhere/x.html", "Make it first"],
+    ),
+    "watching what is no run": (["watch", "text"], ["text is not a run", "fromscratch train"]),
 }
 
 

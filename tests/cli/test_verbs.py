@@ -11,7 +11,7 @@ import pytest
 
 VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer compare",
          "tokenizer inspect", "train", "resume", "generate", "report", "data show", "data merge",
-         "doctor", "bench", "eval"]  # fmt: skip
+         "doctor", "bench", "eval", "judge", "watch"]  # fmt: skip
 
 
 def test_help_lists_every_verb(fromscratch: Callable):

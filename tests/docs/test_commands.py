@@ -46,10 +46,12 @@ RUN_PAGES = {
             "checkpoints",
             "data",
             "evaluate",
+            "diagnosis",
             "guards",
             "logs",
             "multi-gpu",
             "planning",
+            "report",
             "tokenizers",
             "training",
         )
@@ -188,9 +190,22 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
         assert found == [step], run
 
 
+def test_the_commands_about_reports_work_one_after_the_other(newcomer: Path):
+    for name in ("mine", "other"):
+        (newcomer / "runs" / name).mkdir(parents=True)
+        rows = [{"step": s, "loss": 4 - s / 50, "tokens": s, "seconds": s} for s in range(60)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (newcomer / f"runs/{name}/metrics.jsonl").write_text(text)
+    assert run_page("docs/report.md", newcomer) == 3
+    assert "What differs" not in (newcomer / "both.html").read_text()
+    assert "kWh at 250 W" in (newcomer / "mine.html").read_text()
+
+
 def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/guards.md", newcomer) >= 3
     assert (newcomer / "runs/looked-at/health.jsonl").read_text().count("\n") == 2
+    assert run_page("docs/diagnosis.md", newcomer) == 1  # of that page's run
+    assert 'id="landscape"' in (newcomer / "runs/looked-at/report.html").read_text("utf-8")
     for block in blocks("docs/guards.md", "toml"):
         GuardConfig(**tomllib.loads(block.text)["guard"])
 

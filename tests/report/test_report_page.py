@@ -9,15 +9,18 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from fromscratch.report.build import build_report, write_report
+from fromscratch.evaluate.records import EvalRecord, EvaluatedData, EvaluatedModel, Metric
+from fromscratch.foundation.accelerators import accelerator_named
+from fromscratch.report.build import Rates, build_report, write_report
 
 RunMaker = Callable[..., Path]
-VOID = {"meta", "link", "br", "hr", "input"}
+VOID = {"meta", "link", "br", "hr", "input", "img"}
 # Attributes that make a browser ask for something.
 LOADING = {"src", "href", "srcset", "action", "poster", "data", "xlink:href", "formaction"}
 
@@ -65,11 +68,14 @@ def opened(run: Path) -> Page:
     page = Page(html)
     for tag, attributes in page.tags:
         for name in LOADING & attributes.keys():
-            assert attributes[name] == "data:,", f"<{tag} {name}={attributes[name]}>"
+            value = str(attributes[name])
+            inside = value == "data:," or value.startswith(("#", "data:image/png;base64,"))
+            assert inside, f"<{tag} {name}={value}>"
         assert not any(name.startswith("on") for name in attributes), "a script in an attribute"
-    assert "url(" not in html
-    assert "@import" not in html
-    assert re.search(r"NaN|nan%|inf%|Infinity", html) is None
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert "url(" not in own
+    assert "@import" not in own
+    assert re.search(r"NaN|nan%|inf%|Infinity", own) is None
     return page
 
 
@@ -85,7 +91,7 @@ def test_a_whole_run_has_every_part_in_order(make_run: RunMaker) -> None:
         "Environment",
         "What could not be read",
     ]
-    assert {"loss", "loss-close", "bits", "rate", "gradient", "throughput"} <= set(page.ids)
+    assert {"loss", "perplexity", "bpb", "lr", "grad_norm", "clip", "speed", "mfu"} <= set(page.ids)
     for figure in ("2,624,448", "460,800", "2 min 00 s", "finished", "gzip -9", "1.944"):
         assert figure in page.words
     assert "every line of every file was read" in page.words
@@ -95,7 +101,7 @@ def test_a_whole_run_has_every_part_in_order(make_run: RunMaker) -> None:
 
 def test_it_says_that_the_peak_was_measured(make_run: RunMaker) -> None:
     said = opened(make_run()).words
-    assert re.search(r"of the device's peak FLOP/s \(a timed matrix product\)\.", said)
+    assert re.search(r"31% of the device's peak FLOP/s \(a timed matrix product\)\.", said)
 
 
 def test_the_same_files_give_the_same_page(make_run: RunMaker) -> None:
@@ -103,18 +109,29 @@ def test_the_same_files_give_the_same_page(make_run: RunMaker) -> None:
     assert build_report(run) == build_report(run)
 
 
+def test_the_chart_library_is_the_published_one() -> None:
+    folder = resources.files("fromscratch.report") / "vendor" / "uplot"
+    said = re.findall(r"`([\w.]+)` \| `([0-9a-f]{64})`", (folder / "README.md").read_text())
+    assert [name for name, _ in said] == ["uPlot.iife.min.js", "uPlot.min.css", "LICENSE"]
+    for name, digest in said:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    assert "MIT License" in (folder / "LICENSE").read_text()
+
+
 def test_the_policy_allows_the_pages_own_script_and_nothing_else(make_run: RunMaker) -> None:
     html = build_report(make_run())
     script = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
-    assert len(script) == 1
-    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert len(script) == 4
     (policy,) = (
         str(m["content"])
         for m in Page(html).every("meta")
         if "Content-Security-Policy" in m.values()
     )
     assert "default-src 'none'" in policy
-    assert f"script-src 'sha256-{digest}'" in policy
+    assert "connect-src 'none'" in policy
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in script]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert f"script-src {allowed};" in policy
 
 
 ATTACK = (
@@ -145,13 +162,25 @@ def test_nothing_from_the_files_becomes_markup(make_run: RunMaker) -> None:
         samples=[{"step": 1, "prompt": ATTACK, "text": ATTACK}],
         events=events,
         recipe=f"# {ATTACK}",
+        health=[{"step": 1, "parts": {ATTACK: {ATTACK: 1.0, "grad_norm": 2.0}}}],
+        evals=[
+            EvalRecord(
+                "loss",
+                EvaluatedModel(ATTACK, ATTACK),
+                EvaluatedData(ATTACK, ATTACK),
+                {ATTACK: Metric(1.0, reference={ATTACK: 2.0})},
+                {ATTACK: ATTACK},
+            ).row()
+        ],
     )
-    harmless = opened(make_run(name="harmless"))
+    health = [{"step": 1, "parts": {"head": {"grad_norm": 2.0}}}]
+    harmless = opened(make_run(name="harmless", health=health))
     page = opened(run)
-    assert {name for name, _ in page.tags} <= {name for name, _ in harmless.tags}
-    assert page.every("img") == []
+    # A line break stands in the table of evaluations.
+    assert {name for name, _ in page.tags} - {"br"} <= {name for name, _ in harmless.tags}
+    assert all(str(i["src"]).startswith("data:image/png;base64,") for i in page.every("img"))
     executable = [s for s in page.every("script") if s.get("type") != "application/json"]
-    assert len(executable) == 1
+    assert len(executable) == 4
     assert "alert(1)" in page.words
 
 
@@ -205,8 +234,8 @@ def test_the_page_of_100_000_steps_is_small(make_run: RunMaker) -> None:
     lines[at] = json.dumps({**json.loads(lines[at]), "loss": 17.25})
     path.write_text("\n".join(lines) + "\n")
     written = write_report(run)
-    assert written.stat().st_size < 1_000_000
-    assert "17.25" in written.read_text(), "the one spike is among the drawn points"
+    assert written.stat().st_size < 5_000_000
+    assert "17.25 at step 40,000" in written.read_text(), "the one spike is told of"
 
 
 def test_the_picture_is_a_png_fit_for_a_readme(make_run: RunMaker) -> None:
@@ -217,3 +246,46 @@ def test_the_picture_is_a_png_fit_for_a_readme(make_run: RunMaker) -> None:
     image = Image.open(io.BytesIO(png.read_bytes()))
     assert image.format == "PNG"
     assert image.size == (1200, 700)
+
+
+def test_evaluations_stand_beside_their_references(make_run: RunMaker) -> None:
+    def record(value: float, sha: str) -> dict[str, object]:
+        return EvalRecord(
+            "multiple_choice",
+            EvaluatedModel("run", sha, step=300),
+            EvaluatedData("hellaswag", "d" * 64),
+            {"acc_norm": Metric(value, 0.004, 10_042, {"GPT-2 124M": 0.2955})},
+            {"shots": 0},
+        ).row()
+
+    run = make_run(evals=[record(0.1, "a"), record(0.31, "a"), record(0.29, "b"), {"kind": 3}])
+    page = opened(run)
+    assert "0.3100 \u00b1 0.0040" in page.words
+    assert "0.1000" not in page.words, "measured again since"
+    assert page.words.count("GPT-2 124M: 0.2955") == 2
+    assert "is no evaluation" in page.words
+
+
+def test_cost_and_energy_are_there_where_they_are_known(make_run: RunMaker) -> None:
+    events = [{"event": "started", "step": 0, "device": "NVIDIA H100 80GB HBM3", "ranks": 2}]
+    rows = [{"step": s, "loss": 3.0, "seconds": 3600.0 * s} for s in range(3)]
+    run = make_run(metrics=rows, events=events)
+    price = accelerator_named("h100").price
+    assert price is not None
+    assert f"${4 * price:.2f}" in opened(run).words
+    said = build_report(run, rates=Rates(price=2.0, watts=500.0))
+    assert "$8.00 at $2 an hour" in said
+    assert "2.00 kWh at 500 W" in said
+    assert 'id="cost"' not in build_report(make_run(name="on-a-cpu"))
+
+
+def test_health_is_a_picture_with_its_range_in_words(make_run: RunMaker) -> None:
+    rows = [
+        {"step": s, "parts": {f"blocks.{i}": {"update_ratio": (i + 1) * 1e-3} for i in range(3)}}
+        for s in (50, 100)
+    ]
+    page = opened(make_run(health=rows))
+    (image,) = page.every("img")
+    assert "between 0.001000 and 0.003000, highest in blocks.2 at step 50" in str(image["alt"])
+    data = base64.b64decode(str(image["src"]).partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (2, 3)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fromscratch.evaluate.records import EvalRecord, EvaluatedData, EvaluatedModel, Metric
 from fromscratch.foundation.errors import UserError
 from fromscratch.report.build import build_report
 from fromscratch.report.facts import gather
@@ -176,6 +177,15 @@ KEYS = st.sampled_from(
         "device",
         "data",
         "resolved",
+        "parts",
+        "drawn",
+        "wanted",
+        "epochs",
+        "lrs",
+        "hellaswag_acc_norm",
+        "model",
+        "metrics",
+        "kind",
     )
 )
 ROWS = st.lists(st.dictionaries(KEYS, JSON | st.integers(0, 9), max_size=8), max_size=8)
@@ -187,17 +197,80 @@ CONTENT = ROWS | st.binary(max_size=60)
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(metrics=CONTENT, samples=CONTENT, events=CONTENT, recipe=st.binary(max_size=40))
+@given(files=st.lists(CONTENT, min_size=5, max_size=5), recipe=st.binary(max_size=40))
 def test_nothing_in_the_files_stops_a_report(
-    tmp_path: Path,
-    metrics: list[dict[str, object]] | bytes,
-    samples: list[dict[str, object]] | bytes,
-    events: list[dict[str, object]] | bytes,
-    recipe: bytes,
+    tmp_path: Path, files: list[list[dict[str, object]] | bytes], recipe: bytes
 ) -> None:
-    for name, content in (("metrics", metrics), ("samples", samples), ("events", events)):
+    names = ("metrics", "samples", "events", "health", "evals")
+    for name, content in zip(names, files, strict=True):
         if isinstance(content, list):
             content = "\n".join(json.dumps(row) for row in content).encode()
         (tmp_path / f"{name}.jsonl").write_bytes(content)
     (tmp_path / "recipe.toml").write_bytes(recipe)
     assert build_report(tmp_path).encode("utf-8").endswith(b"</html>\n")
+
+
+HURTS = st.lists(
+    st.tuples(
+        st.sampled_from(["cut", "flip", "swap", "repeat", "garbage"]),
+        st.floats(0, 1),
+        st.binary(min_size=1, max_size=8),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def hurt(text: bytes, how: str, where: float, junk: bytes) -> bytes:
+    """A file as crashes, full disks and careless hands leave it."""
+    at = int(where * len(text))
+    if how == "cut":
+        return text[:at]
+    if how == "flip":
+        return text[:at] + junk + text[at + len(junk) :]
+    if how == "garbage":
+        return text[:at] + b"\n" + junk * 20 + b"\n" + text[at:]
+    lines = text.splitlines(keepends=True)
+    i = int(where * (len(lines) - 1)) if lines else 0
+    if how == "repeat":
+        return b"".join(lines[: i + 1] + lines[i : i + 1] + lines[i + 1 :])
+    return b"".join(lines[i:] + lines[:i])
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(file=st.sampled_from(["metrics", "events", "samples", "health", "evals"]), hurts=HURTS)
+def test_a_damaged_run_is_reported_with_what_is_left(
+    tmp_path_factory: pytest.TempPathFactory, file: str, hurts: list[tuple[str, float, bytes]]
+) -> None:
+    run = tmp_path_factory.getbasetemp() / "damaged"
+    run.mkdir(exist_ok=True)
+    rows = {
+        "metrics": [
+            {"step": s, "loss": 3.0, "lr": 1e-3, "seconds": s, "tokens": s, "drawn": {"a": s}}
+            for s in range(40)
+        ],
+        "events": [{"event": "started", "step": 0, "time": "", "data": {"fingerprint": "f"}}],
+        "samples": [{"step": s, "prompt": "p", "text": "t"} for s in range(4)],
+        "health": [{"step": s, "parts": {"head": {"grad_norm": 1.0}}} for s in range(1, 5)],
+        "evals": [
+            EvalRecord(
+                "loss",
+                EvaluatedModel("m", "s"),
+                EvaluatedData("d", "s"),
+                {"loss": Metric(3.0, 0.1, 5, {"other": 2.0})},
+            ).row()
+        ],
+    }
+    for name, content in rows.items():
+        text = "".join(json.dumps(row) + "\n" for row in content).encode()
+        if name == file:
+            for how, where, junk in hurts:
+                text = hurt(text, how, where, junk)
+        (run / f"{name}.jsonl").write_bytes(text)
+    page = build_report(run, run)
+    assert page.encode("utf-8").endswith(b"</html>\n")
+    assert build_report(run).encode("utf-8").endswith(b"</html>\n")

@@ -30,6 +30,7 @@ from fromscratch.cli import (
     tokenizer_verb,
     train_verb,
     try_verb,
+    watch_verb,
 )
 from fromscratch.cli.show import print_error
 from fromscratch.foundation.errors import UserError
@@ -57,6 +58,7 @@ app.command("generate")(generate_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")
+app.command("watch")(watch_verb.run)
 
 
 def _version(wanted: bool) -> None:

@@ -47,6 +47,7 @@ RUN_HEALTH = "health.jsonl"
 RUN_EVALS = "evals.jsonl"
 RUN_REPORT = "report.html"
 RUN_CHECKPOINTS = "checkpoints"
+RUN_LANDSCAPE = "landscape"
 RUN_LOCK = "run.lock"
 RUN_TENSORBOARD = "tensorboard"
 RUN_WANDB = "wandb"  # wandb chooses this name itself
@@ -59,6 +60,10 @@ IMPORTED_METRICS = "llm_training_metrics.json"
 IMPORTED_SAMPLES = "llm_training_samples.json"
 IMPORTED_PICTURE = "llm_training_curves.png"
 IMPORT_DATABASE = ".rows.db"
+
+# --- names inside RUN/landscape/ ------------------------------------------------------------------
+LANDSCAPE_LOCK = "landscape.lock"
+LANDSCAPE_PICTURE = "landscape.png"
 
 # --- names inside SWEEP/ --------------------------------------------------------------------------
 SWEEP_PLAN = "sweep.json"
@@ -152,6 +157,11 @@ def part_folder(index: int) -> str:
     return f"part-{index:05d}"
 
 
+def landscape_file(key: str) -> str:
+    """The file of a loss landscape's points: 16 digits of the hash of what it depends on."""
+    return f"{key[:16]}.jsonl"
+
+
 def trial_folder(number: int) -> str:
     """The folder name of a sweep's trial, which is a run: `trial-003`."""
     return f"trial-{number:03d}"
@@ -231,6 +241,10 @@ class RunPaths:
     @property
     def checkpoints(self) -> Path:
         return self.root / RUN_CHECKPOINTS
+
+    @property
+    def landscape(self) -> Path:
+        return self.root / RUN_LANDSCAPE
 
     @property
     def lock(self) -> Path:

@@ -235,6 +235,13 @@ def float32_products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def peak_memory_gb(device: torch.device) -> float | None:
+    """The most memory that tensors had on a CUDA device so far, in 1e9 bytes; None elsewhere."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
+
+
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done what was queued on it."""
     import torch

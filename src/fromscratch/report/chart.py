@@ -2,20 +2,24 @@
 
 The SVG holds only shapes and is stretched to whatever box it gets (strokes keep their width), while
 labels are ordinary text placed in per cent. So one chart is sharp and legible from a phone to
-paper, its text can be selected, and every colour is a CSS variable that dark mode changes.
+paper, its text can be selected, and every colour is a CSS variable that dark mode changes. It is
+what is seen without JavaScript and in print; with it, the page's script draws the same lines so
+that one can zoom (embed.py gives it the numbers).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from fromscratch.report import numerals, series
-from fromscratch.report.markup import Html, join, json_block, tag
-from fromscratch.report.read import FloatArray
+from fromscratch.report.course import Course
+from fromscratch.report.markup import Html, join, tag
+from fromscratch.report.record import FloatArray
 from fromscratch.report.series import IntArray
 
 # Side of the SVG's own square coordinate system: fine enough for a wide screen, short to write.
@@ -25,6 +29,9 @@ _BUCKETS = 400
 # More markers than this on one line run into each other.
 _MARKERS = 60
 
+COLOURS = 8
+"""Colours of the page's curves; further ones begin anew with another dash."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -32,17 +39,26 @@ class Line:
 
     Attributes:
         name: What the legend and the tooltip call it.
-        x: Ascending, shape (n,).
+        course: Where its values lie, n of them.
         y: Shape (n,); a value that is not finite is a gap.
-        colour: Index of the page's series colours, 0 to 5.
-        style: `faint` behind a smoothed line, `plain`, or `marked` with a dot at each value.
+        colour: Counted from 0; the page has `COLOURS` of them.
+        style: `faint` behind a smoothed line, `plain`, `dashed`, or `marked` with a dot at each.
+        smooth: Draw the running mean, with the values themselves faint behind it.
+        aside: Not drawn until somebody asks for it in the legend.
     """
 
     name: str
-    x: FloatArray
+    course: Course
     y: FloatArray
     colour: int = 0
-    style: Literal["faint", "plain", "marked"] = "plain"
+    style: Literal["faint", "plain", "dashed", "marked"] = "plain"
+    smooth: bool = False
+    aside: bool = False
+
+    @property
+    def x(self) -> FloatArray:
+        """Steps, ascending, shape (n,)."""
+        return self.course.step
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,32 @@ class Chart:
     reach: float = 1.0
     note: str = ""
 
+    @cached_property
+    def drawn(self) -> tuple[Line, ...]:
+        """The curves its lines are drawn as; running means are worked out once."""
+        shown = (line for line in self.lines if not line.aside)
+        return tuple(one for line in shown for one in expanded(line))
+
+
+def expanded(line: Line) -> tuple[Line, ...]:
+    """The curves that a line is drawn as: a smooth one as its values, faint, and their mean."""
+    if not line.smooth:
+        return (line,)
+    ok = series.drawable(line.y)
+    if not ok.any():
+        return ()
+    counted, window = series.counted(line.y)
+    if window == 1:
+        return (Line(line.name, line.course, line.y, line.colour),)
+    rows = np.flatnonzero(counted)
+    mean = Line(
+        f"{line.name}, mean of {numerals.count(window)}",
+        line.course.at(rows),
+        series.smoothed(line.y[rows], window),
+        line.colour,
+    )
+    return (Line(line.name, line.course, line.y, line.colour, "faint"), mean)
+
 
 def draw(chart: Chart) -> Html:
     """The chart as a `<figure>`; one that says so if nothing can be drawn."""
@@ -79,6 +121,7 @@ def draw(chart: Chart) -> Html:
     if scales is None:
         said = tag("p", "Nothing was recorded.", class_="note")
         return tag("figure", tag("figcaption", heading), said, id=chart.key, class_="chart")
+    lines = chart.drawn
     horizontal, vertical = scales
     shapes = [_grid(vertical), _resumes(chart, horizontal)]
     labels = [_y_labels(vertical), _x_labels(horizontal)]
@@ -86,11 +129,9 @@ def draw(chart: Chart) -> Html:
         shapes.append(shape)
         labels.append(label)
     notes = [chart.note] if chart.note else []
-    data = []
-    for line in chart.lines:
-        drawn, remark, points = _line(line, horizontal, vertical)
+    for line in lines:
+        drawn, remark = _line(line, horizontal, vertical)
         shapes.append(drawn)
-        data.append(points)
         notes += [remark] if remark else []
     svg = tag(
         "svg",
@@ -104,7 +145,6 @@ def draw(chart: Chart) -> Html:
         "div",
         svg,
         *labels,
-        json_block({"low": horizontal.low, "high": horizontal.high, "lines": data}),
         class_="plot levelled" if chart.levels else "plot",
         role="img",
         aria_label=described(chart),
@@ -113,7 +153,7 @@ def draw(chart: Chart) -> Html:
         "figure",
         tag("figcaption", heading, _legend(chart)),
         plot,
-        *(tag("p", note, class_="note") for note in notes),
+        tag("div", *(tag("p", note, class_="note") for note in notes), class_="notes"),
         id=chart.key,
         class_="chart",
     )
@@ -122,7 +162,7 @@ def draw(chart: Chart) -> Html:
 def described(chart: Chart) -> str:
     """The chart in words, for those who do not see it."""
     parts = []
-    for line in chart.lines:
+    for line in chart.drawn:
         ok = series.drawable(line.y)
         if line.style == "faint" or not ok.any():
             continue
@@ -139,13 +179,14 @@ def described(chart: Chart) -> str:
 def chart_scales(chart: Chart) -> tuple[series.Scale, series.Scale] | None:
     """The horizontal and vertical axis of a chart; None if it has nothing to draw."""
     values, always = [np.empty(0)], [np.empty(0)]
-    smooth = any(line.style == "faint" for line in chart.lines)
-    for line in chart.lines:
+    lines = chart.drawn
+    smooth = any(line.style == "faint" for line in lines)
+    for line in lines:
         must = line.style == "marked" or (smooth and line.style == "plain")
         (always if must else values).append(line.y[series.drawable(line.y)])
     if not any(len(y) for y in (*values, *always)):
         return None
-    x = np.concatenate([line.x for line in chart.lines])
+    x = np.concatenate([line.x for line in lines])
     low, high = float(x.min()), float(x.max())
     horizontal = series.linear_scale(low, high, padding=0.012)
     # A step below zero or between two steps does not exist.
@@ -157,10 +198,8 @@ def chart_scales(chart: Chart) -> tuple[series.Scale, series.Scale] | None:
     return horizontal, vertical
 
 
-def _line(
-    line: Line, horizontal: series.Scale, vertical: series.Scale
-) -> tuple[Html, str, dict[str, object]]:
-    """The curve's shapes, a remark on what they do not show, and its points for the tooltip."""
+def _line(line: Line, horizontal: series.Scale, vertical: series.Scale) -> tuple[Html, str]:
+    """The curve's shapes, and a remark on what they do not show."""
     ok = series.drawable(line.y)
     x, y = line.x[ok], line.y[ok]
     # Two points belong to one stroke if nothing undrawable was recorded between them.
@@ -169,10 +208,10 @@ def _line(
     px = np.round(horizontal(x[kept]) * _SIDE).astype(int)
     position = np.clip(vertical(y[kept]), -0.05, 1.05)
     py = np.round((1.0 - position) * _SIDE).astype(int)
-    shapes = [_path(px, py, stretch[kept], f"line {line.style} c{line.colour}")]
+    shapes = [_path(px, py, stretch[kept], f"line {line.style} {_hue(line)}")]
     if line.style == "marked" and len(kept) <= _MARKERS:
         dots = "".join(f"M{a} {b}h0" for a, b in zip(px, py, strict=True))
-        shapes.append(tag("path", d=dots, class_=f"dots c{line.colour}"))
+        shapes.append(tag("path", d=dots, class_=f"dots {_hue(line)}"))
     outside = (y > vertical.high) | (y < vertical.low)
     remark = ""
     if outside.any():
@@ -184,14 +223,7 @@ def _line(
                 f"{numerals.count(outside.sum())} values of {line.name} lie beyond the axis, "
                 f"the farthest {extreme}."
             )
-    points: dict[str, object] = {
-        "name": line.name,
-        "key": f"key {line.style} c{line.colour}",
-        "x": [int(v) for v in x[kept]],
-        # Five digits are more than a tooltip needs and half the bytes of all of them.
-        "y": [float(f"{v:.5g}") for v in y[kept]],
-    }
-    return join(shapes), remark, points
+    return join(shapes), remark
 
 
 def _path(px: IntArray, py: IntArray, stretch: IntArray, classes: str) -> Html:
@@ -265,13 +297,17 @@ def _x_labels(horizontal: series.Scale) -> Html:
 
 def _legend(chart: Chart) -> Html:
     entries = [
-        tag("li", tag("i", class_=f"key {line.style} c{line.colour}"), line.name)
-        for line in chart.lines
+        tag("li", tag("i", class_=f"key {line.style} {_hue(line)}"), line.name)
+        for line in chart.drawn
         if len(line.y)
     ]
     if chart.resumes:
         entries.append(tag("li", tag("i", class_="key resumed"), "resumed"))
-    return tag("ul", *entries, class_="legend") if len(entries) > 1 else Html()
+    return tag("ul", *entries, class_="legend")
+
+
+def _hue(line: Line) -> str:
+    return f"c{line.colour % COLOURS}"
 
 
 def _percent(position: float) -> str:

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from fromscratch.report.read import Event, FloatArray, RunRecord, Table, number
+from fromscratch.foundation.accelerators import accelerator_of
+from fromscratch.report.record import Event, FloatArray, RunRecord, Table, number
 
 State = Literal["finished", "stopped", "running", "unknown"]
 _STATES: Mapping[str, State] = {
@@ -63,6 +64,9 @@ class Facts:
         clip: The norm at which gradients are clipped.
         began: When it was started.
         ended: When its last event was written.
+        device: What it was trained on, as its driver reports it.
+        devices: How many of them.
+        price: Dollars an hour of one of them, rented; None where no list has it.
     """
 
     state: State
@@ -82,6 +86,14 @@ class Facts:
     clip: float | None
     began: str
     ended: str
+    device: str | None = None
+    devices: int = 1
+    price: float | None = None
+
+    @property
+    def device_hours(self) -> float | None:
+        """Hours of training times devices."""
+        return None if self.seconds is None else self.seconds / 3600 * self.devices
 
 
 def gather(record: RunRecord) -> Facts:
@@ -92,6 +104,9 @@ def gather(record: RunRecord) -> Facts:
     validations = validations_of(record.validation[name]) if name is not None else ()
     measured = [v for v in validations if v.loss is not None]
     clip = _number_at(record.recipe, "optim", "clip")
+    device = started_with(record.events, "device")
+    card = accelerator_of(device[:200]) if isinstance(device, str) else None
+    ranks = _number_at(started_with(record.events, "ranks"))
     state: State = "unknown"
     for event in record.events:
         state = _STATES.get(event.kind, state)
@@ -113,6 +128,9 @@ def gather(record: RunRecord) -> Facts:
         clip=clip,
         began=next((e.time for e in record.events if e.kind == "started"), ""),
         ended=record.events[-1].time if record.events else "",
+        device=device if isinstance(device, str) else None,
+        devices=int(min(max(ranks or 1, 1), 1e6)),
+        price=card.price if card is not None else None,
     )
 
 

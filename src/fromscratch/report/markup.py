@@ -18,7 +18,7 @@ from collections.abc import Iterable
 _FORBIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
 )
-_VOID = {"meta", "link", "br", "hr", "input"}
+_VOID = {"meta", "link", "br", "hr", "input", "img"}
 
 
 class Html(str):
@@ -70,9 +70,9 @@ def tag(name: str, /, *children: str, **attributes: str | bool | None) -> Html:
     return Html(f"{opening}{join(children)}</{name}>")
 
 
-def json_block(value: object) -> Html:
+def json_block(value: object, *, id: str | None = None) -> Html:
     """Data for the page's own script, as JSON that cannot end its element early."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Html(f'<script type="application/json">{text}</script>')
+    return tag("script", Html(text), type="application/json", id=id)

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fromscratch.report import charts, series
-from fromscratch.report.chart import Chart, chart_scales
-from fromscratch.report.facts import Facts
+from fromscratch.report.chart import COLOURS, Chart, chart_scales, expanded
 from fromscratch.report.markup import plain
 from fromscratch.report.numerals import count, duration, short, significant, tick
-from fromscratch.report.read import RunRecord
+from fromscratch.report.shown import Shown
 
 _DPI = 100
 _SIZE = (12.0, 7.0)  # inches, so 1200 x 700 pixels
 # The page's colours on white.
-_COLOURS = ("#2166c9", "#cf4f0a", "#0d8074", "#8a3fc0", "#a3730a", "#c2296b")
+_COLOURS = (
+    "#2166c9", "#cf4f0a", "#0d8074", "#8a3fc0", "#a3730a", "#c2296b", "#4d7a12", "#5f6570",
+)  # fmt: skip
 _SOFT = "#5a6270"
 _EDGE = "#e2e4e8"
 
 
-def picture(record: RunRecord, facts: Facts) -> bytes:
-    """Loss, bits per byte, learning rate, gradient norm and speed as a PNG, 1200 x 700 pixels."""
+def picture(runs: Sequence[Shown]) -> bytes:
+    """Loss, bits per byte, learning rates, gradient norm and speed as a PNG, 1200 x 700 pixels."""
     figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
-    figure.suptitle(_title(record, facts), x=0.01, ha="left", fontsize=13)
+    figure.suptitle(_title(runs), x=0.01, ha="left", fontsize=13)
     grid = figure.add_gridspec(2, 6, height_ratios=(3, 2))
-    _panel(figure.add_subplot(grid[0, :4]), charts.loss_chart(record))
-    _panel(figure.add_subplot(grid[0, 4:]), charts.bits_chart(record))
-    _panel(figure.add_subplot(grid[1, :2]), charts.rate_chart(record))
-    _panel(figure.add_subplot(grid[1, 2:4]), charts.gradient_chart(record, facts))
-    _panel(figure.add_subplot(grid[1, 4:]), charts.throughput_chart(record, facts))
+    _panel(figure.add_subplot(grid[0, :4]), charts.loss_chart(runs))
+    _panel(figure.add_subplot(grid[0, 4:]), charts.bits_chart(runs))
+    _panel(figure.add_subplot(grid[1, :2]), charts.rate_chart(runs))
+    _panel(figure.add_subplot(grid[1, 2:4]), charts.gradient_chart(runs))
+    _panel(figure.add_subplot(grid[1, 4:]), charts.speed_chart(runs))
     drawn, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=_DPI)
     # A chart has few colours: a palette costs nothing visible and saves two thirds of the bytes.
@@ -41,8 +43,11 @@ def picture(record: RunRecord, facts: Facts) -> bytes:
     return packed.getvalue()
 
 
-def _title(record: RunRecord, facts: Facts) -> str:
-    parts = [_text(record.name, 60)]
+def _title(runs: Sequence[Shown]) -> str:
+    if len(runs) > 1:
+        return _text("  \u00b7  ".join(run.label for run in runs), 110)
+    facts = runs[0].facts
+    parts = [_text(runs[0].record.name, 60)]
     if facts.last is not None and facts.last.bpb is not None:
         parts.append(f"{significant(facts.last.bpb)} bits per byte")
     if facts.parameters is not None:
@@ -71,19 +76,20 @@ def _panel(axes: Axes, chart: Chart) -> None:
         axes.set_yticks([])
         return
     _axes(axes, *scales)
-    for line in chart.lines:
+    for line in (one for whole in chart.lines for one in expanded(whole)):
         ok = series.drawable(line.y)
         kept = series.thin(line.x[ok], line.y[ok], 600)
         faint = line.style == "faint"
         axes.plot(
             line.x[ok][kept],
             line.y[ok][kept],
-            color=_COLOURS[line.colour],
+            color=_COLOURS[line.colour % COLOURS],
+            linestyle="--" if line.style == "dashed" else "-",
             alpha=0.3 if faint else 1.0,
             linewidth=0.8 if faint else 1.7,
             marker="o" if line.style == "marked" and len(kept) <= 60 else "",
             markersize=4,
-            label=_text(line.name, 40),
+            label="" if faint and len(chart.lines) > 2 else _text(line.name, 40),
         )
     for name, value in chart.levels:
         if scales[1].low <= value <= scales[1].high:
@@ -98,8 +104,10 @@ def _panel(axes: Axes, chart: Chart) -> None:
                 fontsize=8,
                 color=_SOFT,
             )
-    if chart.key == "loss":
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=_SOFT, loc="upper right")
+    # Which of several learning rates is which, too.
+    if chart.key == "loss" or len(chart.lines) > 1:
+        size = 8.5 if chart.key == "loss" else 7
+        axes.legend(frameon=False, fontsize=size, labelcolor=_SOFT, loc="best")
 
 
 def _axes(axes: Axes, horizontal: series.Scale, vertical: series.Scale) -> None:

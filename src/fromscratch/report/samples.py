@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fromscratch.report.facts import Facts, Validation, validations_of
 from fromscratch.report.markup import Html, tag
 from fromscratch.report.numerals import count, significant
-from fromscratch.report.read import RunRecord, Sample
+from fromscratch.report.record import RunRecord, Sample
+from fromscratch.report.shown import Shown
 
 # A run of a week has thousands of samples; the page shows a way through them.
 _PROMPTS = 8
-_STEPS = 8
+_STEPS = 24
 _CHARACTERS = 1500
 
 
@@ -44,7 +47,7 @@ def _timeline(
     if len(chosen) < len(taken):
         text = f"{len(chosen)} of {count(len(taken))} samples; all are in samples.jsonl."
         parts.append(tag("p", text, class_="note"))
-    return tag("details", summary, *parts, open=opened)
+    return tag("details", summary, *parts, open=opened, class_="prompt")
 
 
 def _moment(sample: Sample, measured: tuple[Validation, ...]) -> Html:
@@ -66,3 +69,30 @@ def pick(n: int, at_most: int) -> list[int]:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[:length] + " \u2026"
+
+
+def last_samples(runs: Sequence[Shown]) -> Html:
+    """What several runs wrote at the same prompts at last; empty if they share no prompt."""
+    by_run = [{s.prompt: s for s in run.record.samples} for run in runs]
+    shared = [p for p in by_run[0] if sum(p in samples for samples in by_run) > 1][:_PROMPTS]
+    parts = []
+    for i, prompt in enumerate(shared):
+        items = [
+            tag(
+                "li",
+                tag(
+                    "div",
+                    tag("strong", run.label),
+                    tag("span", f"step {count(samples[prompt].step)}"),
+                    class_="when",
+                ),
+                tag("pre", _cut(samples[prompt].text, _CHARACTERS), dir="auto"),
+            )
+            for run, samples in zip(runs, by_run, strict=True)
+            if prompt in samples
+        ]
+        summary = tag("summary", tag("q", _cut(prompt, 200)) if prompt else "Without a prompt")
+        parts.append(tag("details", summary, tag("ol", *items, class_="timeline"), open=i == 0))
+    if not parts:
+        return Html()
+    return tag("section", tag("h2", "What they wrote at last"), *parts, id="samples")

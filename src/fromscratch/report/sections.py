@@ -10,9 +10,9 @@ from fromscratch import __version__
 from fromscratch.foundation.files import RUN_EVENTS
 from fromscratch.report.charts import is_this_model, loss_of
 from fromscratch.report.facts import Facts, validations_of
-from fromscratch.report.markup import Html, join, tag
+from fromscratch.report.markup import Html, tag
 from fromscratch.report.numerals import count, duration, significant
-from fromscratch.report.read import Event, Problem, RunRecord, Yardstick
+from fromscratch.report.record import Event, Problem, RunRecord, Yardstick
 from fromscratch.report.samples import pick
 from fromscratch.report.words import sentences
 
@@ -175,22 +175,6 @@ def events(happened: tuple[Event, ...]) -> Html:
     )
 
 
-def recipe(record: RunRecord) -> Html:
-    """The recipe as it was resolved, folded."""
-    if record.recipe_text is None:
-        return Html()
-    return tag(
-        "section",
-        tag("h2", "Recipe"),
-        tag(
-            "details",
-            tag("summary", "The resolved recipe (TOML)"),
-            tag("pre", tag("code", record.recipe_text[:100_000])),
-        ),
-        id="recipe",
-    )
-
-
 def environment(happened: tuple[Event, ...]) -> Html:
     """What the run's start recorded about the machine, the software, the data and the model."""
     told: dict[str, object] = {}
@@ -218,21 +202,48 @@ def environment(happened: tuple[Event, ...]) -> Html:
     )
 
 
-def foot(problems: tuple[Problem, ...]) -> Html:
-    """What could not be read, and what made the page."""
-    said: Html
-    if problems:
-        items = [tag("li", tag("code", p.file), ": ", _problem(p)) for p in problems]
-        said = tag("ul", *items)
-    else:
+def cost(facts: Facts, *, price: float | None = None, watts: float | None = None) -> Html:
+    """What the run cost and used, as far as it is known; empty if nothing is.
+
+    Args:
+        facts: Of the run.
+        price: Dollars an hour and device; None for the list price of a known card.
+        watts: Power of a device while it trains; None if unknown.
+    """
+    hours = facts.device_hours
+    if hours is None:
+        return Html()
+    pairs = []
+    rate = facts.price if price is None else price
+    if rate is not None:
+        whence = "as given" if price is not None else f"list price of {facts.device}"
+        pairs.append(("Cost", f"${hours * rate:,.2f} at ${rate:g} an hour and device ({whence})"))
+    if watts is not None:
+        energy = hours * watts / 1000
+        pairs.append(("Energy", f"{significant(energy, 3)} kWh at {watts:g} W a device"))
+    if not pairs:
+        return Html()
+    pairs.insert(0, ("Device hours", f"{significant(hours, 3)} ({count(facts.devices)} devices)"))
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs]
+    return tag("section", tag("h2", "Cost"), tag("dl", *rows, class_="pairs narrow"), id="cost")
+
+
+def unread(problems: Iterable[tuple[str, Problem]]) -> Html:
+    """What could not be read: the run, empty where there is one only, and the problem."""
+    items = [
+        tag("li", f"{run}: " if run else "", tag("code", p.file), ": ", _problem(p))
+        for run, p in problems
+    ]
+    said = tag("ul", *items)
+    if not items:
         said = tag("p", "Nothing: every line of every file was read.")
+    return tag("section", tag("h2", "What could not be read"), said, id="unread")
+
+
+def foot() -> Html:
+    """What made the page."""
     made = f"Made by fromscratch {__version__} from the files of the run folder alone."
-    return join(
-        [
-            tag("section", tag("h2", "What could not be read"), said, id="unread"),
-            tag("footer", tag("p", made)),
-        ]
-    )
+    return tag("footer", tag("p", made))
 
 
 def join_with_space(parts: Iterable[Html]) -> list[str]:
@@ -270,11 +281,18 @@ def _event(event: Event) -> Html:
     return tag(
         "tr",
         tag("td", _moment(event.time), class_="time"),
-        tag("td", "" if event.step is None else count(event.step), class_="number"),
+        tag("td", _place(event.step), class_="number"),
         tag("td", event.kind.replace("_", " ")),
         tag("td", details[:_VALUE]),
         class_="trouble" if trouble else None,
     )
+
+
+def _place(step: int | None) -> Html:
+    """The step, as a link to it on the charts."""
+    if step is None:
+        return Html()
+    return tag("a", count(step), href="#loss", data_step=str(step))
 
 
 def _moment(time: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fromscratch.report.read import FloatArray
+from fromscratch.report.record import FloatArray
 
 IntArray = npt.NDArray[np.intp]
 
@@ -94,6 +94,20 @@ def smoothed(y: FloatArray, window: int) -> FloatArray:
         slope = float((around * last).sum() / (around * around).sum())
         result[n - half :] = last.mean() + slope * around[half + 1 :]
     return result
+
+
+def counted(y: FloatArray) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which values a running mean is over, and over how many at a time.
+
+    One loss of 1e6 would lift the mean of every window that it is in; the chart tells of it.
+    """
+    ok = drawable(y)
+    if not ok.any():
+        return ok, 1
+    low, high = usual(y[ok], reach=4.0)
+    inside = ok.copy()
+    inside[ok] = (y[ok] >= low) & (y[ok] <= high)
+    return inside, smoothing_window(int(inside.sum()))
 
 
 def smoothing_window(n: int) -> int:

@@ -31,6 +31,7 @@ class StepResult:
         applied: Whether the update was made; False where the guard refused it.
         loss_scale: In fp16: what the loss was multiplied by.
         overflowed: In fp16: whether that was too much, so that no update was made.
+        memory_gb: The most memory that tensors had on the device so far; None without a GPU.
     """
 
     step: int
@@ -51,6 +52,7 @@ class StepResult:
     applied: bool = True
     loss_scale: float | None = None
     overflowed: bool | None = None
+    memory_gb: float | None = None
 
     def row(self) -> dict[str, Any]:
         """The line in metrics.jsonl; what is empty or goes without saying is left out."""

@@ -24,6 +24,7 @@ from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData
 from fromscratch.foundation.errors import Interrupted
+from fromscratch.foundation.hardware import peak_memory_gb
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.optim.run_settings import RunSettings
@@ -316,6 +317,7 @@ class Trainer:
                 applied=outcome.applied,
                 loss_scale=loss_scale,
                 overflowed=None if loss_scale is None else outcome.overflowed,
+                memory_gb=peak_memory_gb(self.state.model.device),
             )
         )
 

@@ -1,0 +1,1 @@
+"""What the curves of a run show, as findings with their evidence; docs/diagnosis.md lists them."""
