@@ -62,7 +62,7 @@ def _of_their_backend(base: Path) -> dict[str, Any]:
         ),
         tasks=[*OWN, "local_hellaswag"],
         num_fewshot=2,
-        task_manager=TaskManager(include_path=str(base / "tasks")),
+        task_manager=TaskManager(include_path=str(base / "tasks"), include_defaults=False),
     )
     assert results is not None
     return dict(results)

@@ -72,7 +72,7 @@ def harness_records(
     from fromscratch.evaluate.harness_model import HarnessModel
 
     begin = time.perf_counter()
-    manager = _task_manager(include_path)
+    manager = _task_manager(include_path, tasks)
     for task in tasks:
         _refuse_unknown(task, manager.all_tasks)
     results = simple_evaluate(
@@ -90,8 +90,12 @@ def harness_records(
     ]
 
 
-def _task_manager(include_path: Path | None) -> Any:
-    """The harness's index of tasks, with errors that say what to do."""
+def _task_manager(include_path: Path | None, tasks: Sequence[str]) -> Any:
+    """The harness's index of tasks, with errors that say what to do.
+
+    Its own tasks are some 15,000 files, which take seconds to list: they are left out where all
+    that is asked for stands in the user's folder.
+    """
     from lm_eval.tasks import TaskManager
 
     if include_path is not None and not include_path.is_dir():
@@ -116,7 +120,11 @@ def _task_manager(include_path: Path | None) -> Any:
                     "--include-path.",
                 ) from error
 
-    return Tasks(include_path=None if include_path is None else str(include_path))
+    if include_path is None:
+        return Tasks()
+    own = Tasks(include_path=str(include_path), include_defaults=False)
+    # A group there may name tasks of the harness.
+    return own if set(tasks) <= set(own.all_subtasks) else Tasks(include_path=str(include_path))
 
 
 def _refuse_unknown(task: str, known: Sequence[str]) -> None:
