@@ -454,6 +454,17 @@ MISTAKES = {
         ["without torchrun", "once for each device"],
     ),
     "many processes": (["train", "tiny.toml", "--run", "new"], ["torchrun", "2 processes"]),
+    "a HellaSwag that is not there": (
+        [
+            "train",
+            "tiny.toml",
+            "eval.hellaswag_every=2",
+            "eval.hellaswag=gone.jsonl",
+            "--run",
+            "new",
+        ],
+        ["eval.hellaswag", "gone.jsonl", "hf:Rowan/hellaswag"],
+    ),
 }
 
 

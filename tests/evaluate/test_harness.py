@@ -179,6 +179,7 @@ def test_hellaswag_alone_and_beside_what_is_published(place: Place):
         batch_size=2, shots=None,
     )  # fmt: skip
     assert [record.settings["style"] for record in records] == ["completion", "harness"]
+    assert records[0].data.name == "hellaswag (completion)"
     chosen = choose(read_hellaswag(str(place.items)), 10)
     for record, reference in zip(records, (0.2955, 0.3114), strict=True):
         data = HellaSwag(chosen, record.settings["style"], place.bundle.tokenizer, "", N_ITEMS)

@@ -112,7 +112,7 @@ def hellaswag_record(
     return EvalRecord(
         kind="multiple_choice",
         model=model,
-        data=EvaluatedData("hellaswag", data.sha256, n_documents=result.n),
+        data=EvaluatedData(f"hellaswag ({data.style})", data.sha256, n_documents=result.n),
         metrics=_metrics(result, data.style),
         settings={
             "style": data.style,
