@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from jinja2 import Template
 
@@ -23,7 +24,7 @@ TASKS = {
     "choices": ("multiple_choice", 2, 25.0, "\nAnswer: "),
     "plain": ("multiple_choice", 0, 50.0, " "),
     "schemas": ("schema", 1, 50.0, " "),
-    "last words": ("language_modeling", 3, 0.0, " "),
+    "last words": ("language_modeling", 3, 0.0, "="),
 }
 WORDS = ["ab", "ba", "abc", "cab", "a", "b", "c", "bb", "cc", "aa"]
 
@@ -44,7 +45,7 @@ def questions(kind: str, n: int) -> list[dict[str, object]]:
             {"context_options": [text(), text()], "continuation": text(), "gold": i % 2}
             for i in range(n)
         ]
-    return [{"context": f" {text()}  ", "continuation": draw.choice("abc")} for _ in range(n)]
+    return [{"context": f" {text()}  ", "continuation": draw.choice("aab")} for _ in range(n)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle() -> ModelBundle:
-    return bundle_of(loud("modern", context=CONTEXT))
+    model = loud("modern", context=CONTEXT, tie_embeddings=False, head_bias=True)
+    assert model.head is not None
+    with torch.no_grad():  # so that the last word is the most likely one now and then
+        model.head.bias[ord("a")] += 20
+    return bundle_of(model)
 
 
 SOLVED = {
@@ -132,6 +137,7 @@ def test_each_question_is_answered_as_the_rules_say(bundle, folder, label, limit
     right = answer_task(bundle, task, batch_tokens=300, limit=limit)
     assert right == reference(bundle, folder, label, limit)
     assert len(right) == (limit or 14)
+    assert limit or 0 < sum(right) < 14, "both answers are met with"
 
 
 def test_core_is_the_mean_of_what_is_better_than_chance(bundle, folder):
