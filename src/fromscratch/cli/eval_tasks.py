@@ -33,7 +33,7 @@ from fromscratch.foundation.errors import UserError
 BOTH_STYLES: tuple[Style, ...] = ("completion", "harness")
 
 _QUIET_SECONDS = 2.0
-# Positions of all layers' keys and values that are in memory at a time.
+# Positions in the network at a time.
 _TOKENS_ON_CPU = 8_192
 _TOKENS_ON_GPU = 16_384
 

@@ -5,29 +5,30 @@ from which its tokens count. Out: the log-probability of that end, and whether t
 was the right one throughout. Always true: the scores are those of each passage by itself, but for
 rounding.
 
-What makes it fast: the common beginning of a group goes through the network once, and its keys and
-values are handed to every passage of the group; what is left is batched by length; logits are
-computed where tokens count and nowhere else.
+What makes it fast: passages that begin alike are one row, a tree: their common beginning goes
+through the network once, each end attends to it and to itself. Rows of like length go together,
+so that little is padding. Logits are computed where tokens count and nowhere else.
 
-Shapes: R rows, T positions, P positions of a common beginning, C width, N tokens that count.
+Shapes: R rows, T positions, C width, N tokens that count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from fromscratch.model.cross_entropy import CHUNK_BYTES, token_losses
 from fromscratch.model.gpt import GPT
-from fromscratch.model.kv_cache import KVCache
 
-# Beginnings are cut to a multiple of this many tokens, so that many groups share one batch; what is
-# cut off is computed with each passage.
-_STEP = 8
+# Sharing a beginning must save this share of all positions: it costs attention between branches.
+_PAYS = 0.1
+_ROOM = 256
+# A chunk of so many positions is large enough not to take in rows much shorter than its longest.
+_ENOUGH = 1024
+_LIKE = 0.9
 _NO_TARGET = -100
 
 
@@ -70,16 +71,16 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Rows of which the first `shared` inputs are the same."""
+class _Tree:
+    """Rows of which the first `shared` inputs are the same: those once, then the rest of each."""
 
     rows: list[_Row]
     shared: int
 
     @property
-    def tail(self) -> int:
-        """Positions after the shared ones in its longest row."""
-        return max(len(row.inputs) for row in self.rows) - self.shared
+    def length(self) -> int:
+        """Its positions."""
+        return self.shared + sum(len(row.inputs) - self.shared for row in self.rows)
 
 
 def windows(passage: Passage, context: int) -> Iterator[Passage]:
@@ -110,7 +111,7 @@ def score_passages(
     Args:
         model: Uncompiled; its mode is restored afterwards.
         groups: Passages that begin alike; how long they do is found here.
-        batch_tokens: Positions in memory at a time, shared ones included; one row is always let in.
+        batch_tokens: Positions in the network at a time; one row is always let in.
         greedy: Whether to find out if the most likely tokens were the right ones: it costs a
             second look at all logits.
         on_passages: Told how many more have been scored.
@@ -119,19 +120,24 @@ def score_passages(
         A score for each passage, in its place.
     """
     context = model.config.context
-    rows = [_rows(number, group, context) for number, group in enumerate(groups)]
     totals = [[[0.0, 0, True] for _ in group] for group in groups]
+    trees = [
+        tree
+        for number, group in enumerate(groups)
+        for tree in _trees(_rows(number, group, context))
+    ]
     was_training = model.training
     model.eval()
     try:
-        for batch in _batches([_grouped(of_one) for of_one in rows if of_one], batch_tokens):
-            for chunk, losses, right in _losses(model, batch, batch_tokens, greedy):
-                for row, nats, all_right in zip(chunk, losses, right, strict=True):
-                    total = totals[row.group][row.passage]
-                    total[0] -= nats
-                    total[1] += len(row.targets)
-                    total[2] = total[2] and all_right
-                on_passages(len(chunk))
+        for chunk in _chunks(trees, batch_tokens):
+            rows = [row for tree in chunk for row in tree.rows]
+            losses, right = _losses(model, chunk, greedy)
+            for row, nats, all_right in zip(rows, losses, right, strict=True):
+                total = totals[row.group][row.passage]
+                total[0] -= nats
+                total[1] += len(row.targets)
+                total[2] = total[2] and all_right
+            on_passages(len(rows))
     finally:
         model.train(was_training)
     return [[Score(t[0], int(t[1]), greedy and bool(t[2])) for t in of_one] for of_one in totals]
@@ -150,80 +156,102 @@ def _rows(number: int, group: Sequence[Passage], context: int) -> list[_Row]:
     return found
 
 
-def _grouped(rows: list[_Row]) -> _Group:
-    """Rows with their common beginning, where one pays."""
-    if len(rows) == 1:
-        return _Group(rows, 0)
+def _trees(rows: list[_Row]) -> list[_Tree]:
+    """Rows of one group, with what they share once, where that pays."""
+    if len(rows) < 2:
+        return [_Tree([row], 0) for row in rows]
+    # The token that predicts the first one that counts may be shared; what counts may not.
+    shared = min(row.free + 1 for row in rows)
     first, last = min(row.inputs for row in rows), max(row.inputs for row in rows)
-    shared = min(row.free for row in rows)
     # In the order of lists, what the first and the last have in common all between them have.
-    for place, (a, b) in enumerate(zip(first, last, strict=False)):
-        if place == shared or a != b:
+    for place, (a, b) in enumerate(zip(first[:shared], last, strict=False)):
+        if a != b:
             shared = place
             break
-    return _Group(rows, shared // _STEP * _STEP)
+    whole = sum(len(row.inputs) for row in rows)
+    if (len(rows) - 1) * shared < _PAYS * whole:
+        return [_Tree([row], 0) for row in rows]
+    # Attention is computed between all positions of a tree, and used between few: no tall ones.
+    longest = 2 * max(len(row.inputs) for row in rows) + _ROOM
+    trees = [_Tree([], shared)]
+    for row in rows:
+        if trees[-1].rows and trees[-1].length + len(row.inputs) - shared > longest:
+            trees.append(_Tree([], shared))
+        trees[-1].rows.append(row)
+    return trees
 
 
-def _batches(groups: list[_Group], batch_tokens: int) -> Iterator[list[_Group]]:
-    """Groups with equally long beginnings, the longest first: if memory is short, it shows then."""
-    groups = sorted(groups, key=lambda g: (g.shared, g.tail), reverse=True)
-    for shared, alike in groupby(groups, key=lambda g: g.shared):
-        batch: list[_Group] = []
-        for group in alike:
-            if shared and batch and (len(batch) + 1) * shared > batch_tokens:
-                yield batch
-                batch = []
-            batch.append(group)
-        yield batch
+def _chunks(trees: list[_Tree], batch_tokens: int) -> Iterator[list[_Tree]]:
+    """Trees that go through the network together: of like length, as many as may be in memory.
 
-
-def _chunks(rows: list[_Row], shared: int, batch_tokens: int) -> Iterator[list[_Row]]:
-    """Rows by length, the longest first, as many at a time as may be in memory."""
-    rows = sorted(rows, key=lambda row: len(row.inputs), reverse=True)
-    at = 0
-    while at < len(rows):
-        size = max(1, batch_tokens // len(rows[at].inputs))
-        yield rows[at : at + size]
-        at += size
+    The longest come first: if memory is short, it shows then.
+    """
+    trees = sorted(trees, key=lambda t: (len(t.rows) > 1, t.length), reverse=True)
+    chunk: list[_Tree] = []
+    for tree in trees:
+        longest = chunk[0].length if chunk else 0
+        full = (len(chunk) + 1) * longest > batch_tokens
+        uneven = tree.length < _LIKE * longest and len(chunk) * longest >= _ENOUGH
+        mixed = chunk and (len(chunk[0].rows) > 1) != (len(tree.rows) > 1)
+        if chunk and (full or uneven or mixed):
+            yield chunk
+            chunk = []
+        chunk.append(tree)
+    if chunk:
+        yield chunk
 
 
 # --- through the network --------------------------------------------------------------------------
 
 
-def _losses(
-    model: GPT, batch: list[_Group], batch_tokens: int, greedy: bool
-) -> Iterator[tuple[list[_Row], list[float], list[bool]]]:
-    """Each row's loss in nats, and whether its tokens were the most likely ones."""
-    shared = batch[0].shared
+def _losses(model: GPT, chunk: list[_Tree], greedy: bool) -> tuple[list[float], list[bool]]:
+    """Each row's loss in nats, and whether its tokens were the most likely ones; in order."""
+    length = max(tree.length for tree in chunk)
+    ids = torch.zeros((len(chunk), length), dtype=torch.int64)  # (R, T)
+    branch = torch.full((len(chunk), length), -1)  # (R, T): 0 is shared, -1 is padding
+    places = torch.zeros((len(chunk), length), dtype=torch.int64)  # (R, T): in its own text
+    predictors: list[int] = []  # of flat (R, T): where the tokens that count are predicted
+    targets: list[int] = []
+    sizes: list[int] = []
+    for number, tree in enumerate(chunk):
+        shared, at = tree.shared, tree.shared
+        ids[number, :shared] = torch.tensor(tree.rows[0].inputs[:shared], dtype=torch.int64)
+        branch[number, :shared] = 0
+        places[number, :shared] = torch.arange(shared)
+        for which, row in enumerate(tree.rows, start=1):
+            end = at + len(row.inputs) - shared
+            ids[number, at:end] = torch.tensor(row.inputs[shared:], dtype=torch.int64)
+            branch[number, at:end] = which
+            places[number, at:end] = torch.arange(shared, len(row.inputs))
+            predictors += [
+                number * length + (place if place < shared else at + place - shared)
+                for place in range(row.free, len(row.inputs))
+            ]
+            targets += row.targets
+            sizes.append(len(row.targets))
+            at = end
     device = model.device
-    known = None
-    if shared:
-        beginnings = [group.rows[0].inputs[:shared] for group in batch]
-        known = _cache(model, len(batch), shared)
-        model.hidden(torch.tensor(beginnings, device=device), cache=known)
-    place = {id(row): number for number, group in enumerate(batch) for row in group.rows}
-    rows = [row for group in batch for row in group.rows]
-    for chunk in _chunks(rows, shared, batch_tokens):
-        length = len(chunk[0].inputs) - shared
-        ids = torch.zeros((len(chunk), length), dtype=torch.int64)  # (R, T)
-        targets = torch.full((len(chunk), length), _NO_TARGET)
-        for number, row in enumerate(chunk):
-            tail = row.inputs[shared:]
-            ids[number, : len(tail)] = torch.tensor(tail)
-            targets[number, len(tail) - len(row.targets) : len(tail)] = torch.tensor(row.targets)
-        cache = None
-        if known is not None:
-            which = torch.tensor([place[id(row)] for row in chunk], device=device)
-            cache = _spread(model, known, which, shared + length)
-        hidden = model.hidden(ids.to(device), cache=cache)  # (R, T, C)
-        counts = (targets != _NO_TARGET).to(device)
-        losses, right = _of_tokens(model, hidden[counts], targets.to(device)[counts], greedy)
-        sizes = [len(row.targets) for row in chunk]
-        yield (
-            chunk,
-            [float(part.sum()) for part in losses.cpu().double().split(sizes)],
-            [bool(part.all()) for part in right.cpu().split(sizes)],
-        )
+    layout = None
+    if any(len(tree.rows) > 1 for tree in chunk):
+        layout = _layout(branch.to(device), places.to(device))
+    hidden = model.hidden(ids.to(device), layout=layout).flatten(0, 1)  # (R * T, C)
+    wanted = torch.tensor(targets, device=device)
+    counted = hidden[torch.tensor(predictors, device=device)]  # (N, C)
+    losses, right = _of_tokens(model, counted, wanted, greedy)
+    return (
+        [float(part.sum()) for part in losses.cpu().double().split(sizes)],
+        [bool(part.all()) for part in right.cpu().split(sizes)],
+    )
+
+
+def _layout(branch: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (R, T), and who may look at whom (R, 1, T, T): at what is before, on its branch.
+
+    Padding looks at the first token, or at padding: something, so that no softmax is over nothing.
+    """
+    earlier = places[:, None, :] <= places[:, :, None]
+    same = (branch[:, None, :] == branch[:, :, None]) | (branch[:, None, :] == 0)
+    return places, (earlier & same)[:, None]
 
 
 def _of_tokens(model: GPT, hidden: Tensor, targets: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:
@@ -239,22 +267,3 @@ def _of_tokens(model: GPT, hidden: Tensor, targets: Tensor, greedy: bool) -> tup
         chosen = logits.gather(1, wanted[:, None])[:, 0]
         parts.append((logits.logsumexp(1) - chosen, logits.argmax(1) == wanted))
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-
-
-def _cache(model: GPT, batch: int, capacity: int) -> KVCache:
-    return KVCache(
-        model.config,
-        batch,
-        capacity=capacity,
-        device=model.device,
-        dtype=model.embed.weight.dtype,
-    )
-
-
-def _spread(model: GPT, known: KVCache, which: Tensor, capacity: int) -> KVCache:
-    """A cache for rows of which the i-th goes on where sequence `which[i]` of `known` ends."""
-    cache = _cache(model, len(which), capacity)
-    cache.keys[:, :, :, : known.length] = known.keys[:, which]
-    cache.values[:, :, :, : known.length] = known.values[:, which]
-    cache.advance(known.length)
-    return cache
