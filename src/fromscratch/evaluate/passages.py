@@ -26,8 +26,8 @@ from fromscratch.model.gpt import GPT
 # Sharing a beginning must save this share of all positions: it costs attention between branches.
 _PAYS = 0.1
 _ROOM = 256
-# A chunk of so many positions is large enough not to take in rows much shorter than its longest.
-_ENOUGH = 1024
+# A chunk of this share of what may be in memory takes in no rows much shorter than its longest.
+_ENOUGH = 1 / 32
 _LIKE = 0.9
 _NO_TARGET = -100
 
@@ -191,7 +191,7 @@ def _chunks(trees: list[_Tree], batch_tokens: int) -> Iterator[list[_Tree]]:
     for tree in trees:
         longest = chunk[0].length if chunk else 0
         full = (len(chunk) + 1) * longest > batch_tokens
-        uneven = tree.length < _LIKE * longest and len(chunk) * longest >= _ENOUGH
+        uneven = tree.length < _LIKE * longest and len(chunk) * longest >= _ENOUGH * batch_tokens
         mixed = chunk and (len(chunk[0].rows) > 1) != (len(tree.rows) > 1)
         if chunk and (full or uneven or mixed):
             yield chunk
