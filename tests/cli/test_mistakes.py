@@ -513,6 +513,17 @@ MISTAKES = {
         ["nowhere/x.html", "Make it first"],
     ),
     "watching what is no run": (["watch", "text"], ["text is not a run", "fromscratch train"]),
+    "a HellaSwag that is not there": (
+        [
+            "train",
+            "tiny.toml",
+            "eval.hellaswag_every=2",
+            "eval.hellaswag=gone.jsonl",
+            "--run",
+            "new",
+        ],
+        ["eval.hellaswag", "gone.jsonl", "hf:Rowan/hellaswag"],
+    ),
 }
 
 

@@ -41,6 +41,8 @@ tokens_per_step = 256
 micro_batch = 2
 [eval]
 every = 7
+hellaswag_every = 20
+hellaswag = "set.jsonl"
 [sample]
 every = 20
 prompts = ["the "]
@@ -81,12 +83,19 @@ def events(run: Path, name: str) -> list[dict[str, Any]]:
 
 def assert_same_run(run: Path, other: Path) -> None:
     """The same data in the same order, the same losses to 1e-6, the same files of tensors."""
-    for key in ("loss", "val_loss"):
+    for key in ("loss", "val_loss", "hellaswag_acc"):
         here, there = rows(run, key), rows(other, key)
         assert list(here) == list(there)
         for step, row in here.items():
             assert row[key] == pytest.approx(there[step][key], rel=1e-6), step
-            for exact in ("tokens", "epochs", "lr", "val_tokens"):
+            for exact in (
+                "tokens",
+                "epochs",
+                "lr",
+                "val_tokens",
+                "hellaswag_acc_norm",
+                "hellaswag_n",
+            ):
                 assert row.get(exact) == there[step].get(exact)
     for name in ("model.safetensors", "optimizer.safetensors"):
         mine = load_file(run / "checkpoints/latest" / name)
@@ -105,6 +114,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(60):
         words = [draw.choice(("the", "a", "of", "many", "ranks", "one")) for _ in range(40)]
         (root / "text" / f"{i}.txt").write_text(f"{i} " + " ".join(words))
+    item = {"activity_label": "", "ctx_a": "", "ctx_b": "", "endings": ["a", "of", "one", "the"]}
+    items = [item | {"ctx": f"{i} many", "label": i % 4} for i in range(70)]
+    (root / "set.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
     (root / "recipe.toml").write_text(RECIPE)
     with contextlib.chdir(root):
         alone("train", "recipe.toml", "--run", "reference")

@@ -191,12 +191,15 @@ def test_a_watched_page_grows_with_its_run_and_keeps_its_view(
         assert [t.split(" ")[0] for t in titles[:3]] == ["Loss", "Bits", "Perplexity"]
         view.page.evaluate("() => Report.zoom(50, 100)")
         view.page.evaluate("() => scrollTo(0, 700)")
+        place = "() => Math.round(document.getElementById('bpb').getBoundingClientRect().top)"
+        seen = view.do(place)
         with open(run / "metrics.jsonl", "a") as file:
             file.write("".join(whole[200:]))
             file.write('{"step": 301, "half a li')
         view.page.wait_for_function(f"() => ({last})() === 300", timeout=30_000)
         assert view.do("() => Report.visible()") == [50, 100]
-        assert view.do("() => scrollY") == 700
+        # What is looked at stays where it is, though sentences above it have come.
+        assert view.do(place) == seen
         assert "460,800" in view.page.locator(".figures").inner_text()
         assert "half-written last line" in view.page.locator("#unread").inner_text()
         # A rollback: rows are dropped, the file is another one.

@@ -15,6 +15,7 @@ from fromscratch.foundation.files import RunPaths
 from fromscratch.track.jsonl import JsonlTracker, append_event
 from fromscratch.track.tracker import (
     HealthResult,
+    HellaSwagResult,
     SampleResult,
     StepResult,
     Trackers,
@@ -28,6 +29,10 @@ def step(number: int, loss: float = 1.5) -> StepResult:
 
 def validation(number: int, name: str = "validation") -> ValidationResult:
     return ValidationResult(number, 8 * number, name, 1.25, 3.5, 1.8, 0.2, 0.1, 64)
+
+
+def hellaswag(number: int) -> HellaSwagResult:
+    return HellaSwagResult(number, 8 * number, 0.25, 0.5, 4, "completion", 0.2, 0.1)
 
 
 def sample(number: int) -> SampleResult:
@@ -58,6 +63,21 @@ def paths(tmp_path: Path) -> RunPaths:
         tracker.event("checkpoint", number, "said", {"best": False})
     tracker.close()
     return paths
+
+
+@pytest.mark.parametrize(("duties_done", "kept"), [(True, [2, 4]), (False, [2])])
+def test_answers_of_hellaswag_are_dropped_with_the_other_duties(tmp_path, duties_done, kept):
+    """Of the resumed step only where they are about to be given again; of later ones always."""
+    paths = RunPaths(tmp_path)
+    tracker = Trackers([JsonlTracker(paths, resumed_step=None)])
+    for number in (2, 4, 6):
+        tracker.step(step(number))
+        tracker.hellaswag(hellaswag(number))
+    tracker.close()
+    JsonlTracker(paths, resumed_step=4, duties_done=duties_done).close()
+    rows = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+    assert [row for row in rows if "hellaswag_acc" in row] == [hellaswag(n).row() for n in kept]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4]
 
 
 def test_rows_are_what_was_logged(paths):

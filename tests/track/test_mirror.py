@@ -19,7 +19,7 @@ from fromscratch.track.config import TrackConfig
 from fromscratch.track.jsonl import JsonlTracker
 from fromscratch.track.mirror import Mirror, history_of, numbers_of
 from fromscratch.track.mirrors import open_mirrors, refuse_missing_trackers
-from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import HellaSwagResult, SampleResult, StepResult, ValidationResult
 
 
 def step(number: int) -> StepResult:
@@ -98,6 +98,7 @@ def test_a_run_that_goes_back_is_shown_anew_up_to_there(tmp_path: Path, duties_d
         for number in (1, 2, 3):
             tracker.step(step(number))
         tracker.validation(ValidationResult(2, 16, "validation", 1.25, 3.5, 1.8, 0.2, 0.1, 64))
+        tracker.hellaswag(HellaSwagResult(2, 16, 0.25, 0.5, 4, "completion", 0.2, 0.1))
         tracker.event("rollback", 3, "spoilt", {})
     mirror.rewind(2, duties_done=duties_done)
     mirror.step(step(3))
@@ -106,7 +107,7 @@ def test_a_run_that_goes_back_is_shown_anew_up_to_there(tmp_path: Path, duties_d
     closed = [place for place, shown in enumerate(sink.shown) if shown == (-1, "close")]
     assert len(closed) == 2, "what the sink had is taken back"
     again = [number for number, _ in sink.shown[closed[0] + 1 : closed[1]]]
-    assert again == ([1, 2, 2, 3, 3] if duties_done else [1, 2, 3, 3])
+    assert again == ([1, 2, 2, 2, 3, 3] if duties_done else [1, 2, 3, 3])
     assert sink.shown[closed[1] - 1][1]["train/loss"] == 1.5
 
 

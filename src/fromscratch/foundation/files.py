@@ -96,6 +96,11 @@ CHECKPOINT_MANIFEST = "MANIFEST.json"
 LATEST = "latest"
 BEST = "best"
 
+# --- names inside the folder of CORE's tasks, as it is handed round -------------------------------
+CORE_TASKS = "core.yaml"
+CORE_BASELINES = "eval_meta_data.csv"
+CORE_DATA = "eval_data"
+
 # --- names inside the folder of copies from the hub -----------------------------------------------
 HUB_LOCK = ".lock"
 HUB_PARTIAL = ".part"

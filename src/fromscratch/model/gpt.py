@@ -129,18 +129,37 @@ class GPT(nn.Module):
         return self.logits(self.hidden(ids, segments=segments, cache=cache))
 
     def hidden(
-        self, ids: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
+        self,
+        ids: Tensor,
+        *,
+        segments: Tensor | None = None,
+        cache: KVCache | None = None,
+        layout: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """The last block's output after the final norm, (B, T, C); arguments as for `forward`."""
+        """The last block's output after the final norm, (B, T, C); arguments as for `forward`.
+
+        Args:
+            ids: (B, T).
+            segments: (B, T).
+            cache: Of the tokens before.
+            layout: Instead of both, where texts that begin alike share a row: the position of each
+                token in its text, (B, T), below the context; who may look at whom, (B, 1, T, T).
+        """
         past = cache.length if cache is not None else 0
         length = ids.shape[1]
-        if past + length > self.config.context:
+        if layout is None and past + length > self.config.context:
             raise UserError(
                 f"A sequence of {past + length} tokens is longer than the model's context of "
                 f"{self.config.context}.",
                 fix="Shorten it, or train with a larger model.context.",
             )
-        where = _positions_in(segments) if segments is not None else slice(past, past + length)
+        where: slice | Tensor = slice(past, past + length)
+        if segments is not None:
+            where = _positions_in(segments)
+        if layout is not None:
+            assert segments is None, "a layout says it all"
+            assert cache is None, "a layout says it all"
+            where = layout[0]
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             table: Tensor = self.positions.weight
@@ -150,7 +169,7 @@ class GPT(nn.Module):
         x = self.embed_dropout(x)
         inputs = AttentionInputs(
             rope=self._rope(where),
-            mask=_mask(segments, past, length, ids.device),
+            mask=_mask(segments, past, length, ids.device) if layout is None else layout[1],
             cache=cache,
         )
         call = self.block_call if self.training else call_block

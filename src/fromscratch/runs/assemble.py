@@ -9,6 +9,7 @@ room for the checkpoints.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.data.watching import Remark, Watch
+from fromscratch.evaluate.hellaswag_items import HellaSwagItem
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -35,6 +37,11 @@ from fromscratch.runs.opened_data import OpenedData, open_data
 from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.schedule_plan import schedule_warnings
+from fromscratch.runs.scheduled_hellaswag import (
+    find_hellaswag,
+    ready_hellaswag,
+    wherever_it_is_resumed,
+)
 from fromscratch.runs.session import Session, versions
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
 from fromscratch.track.jsonl import append_event
@@ -64,6 +71,8 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     check_sharing(recipe, ranks)
     check_device(recipe, ranks)
     ranks.from_main(lambda: _check_space(recipe, root, recipe.steps()))
+    questions = find_hellaswag(recipe.eval, ranks)
+    recipe = wherever_it_is_resumed(recipe)
     data = ranks.main_first(
         lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
     )
@@ -74,7 +83,8 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
         ranks,
         say=lambda s: report(Remark(s)),
     )
-    session = build_session(settled.recipe, paths, data, FileLock(paths.lock), ranks)
+    lock = FileLock(paths.lock)
+    session = build_session(settled.recipe, paths, data, lock, ranks, questions)
     ranks.from_main(lambda: _make_folder(session, settled.notes))
     return session
 
@@ -149,10 +159,16 @@ def check_supported(recipe: Recipe) -> None:
 
 
 def build_session(
-    recipe: Recipe, paths: RunPaths, data: OpenedData, lock: FileLock, ranks: Ranks
+    recipe: Recipe,
+    paths: RunPaths,
+    data: OpenedData,
+    lock: FileLock,
+    ranks: Ranks,
+    questions: Sequence[HellaSwagItem] = (),
 ) -> Session:
-    """Model, optimisers and the loop's numbers, at step 0."""
+    """Model, optimisers and the loop's numbers, at step 0; `questions` are `find_hellaswag`'s."""
     _check_step_size(recipe, data)
+    hellaswag = ready_hellaswag(recipe.eval, questions, data.tokenizer)
     device = device_of_rank(recipe.train.device, ranks.world)
     steps = recipe.steps(windows_per_epoch=data.windows_per_epoch)
     if steps is None:
@@ -194,6 +210,7 @@ def build_session(
         seed=recipe.train.seed,
         guard=recipe.guard,
         health_every=recipe.train.health_every,
+        hellaswag_every=recipe.eval.hellaswag_every,
     )
     state = TrainState(
         model=model,
@@ -222,6 +239,7 @@ def build_session(
         notes=[],
         resumed_from=None,
         lock=lock,
+        hellaswag=hellaswag,
     )
 
 

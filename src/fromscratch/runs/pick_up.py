@@ -35,6 +35,7 @@ from fromscratch.runs.assemble import (
 from fromscratch.runs.opened_data import open_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
+from fromscratch.runs.scheduled_hellaswag import find_hellaswag, wherever_it_is_resumed
 from fromscratch.runs.session import Session, disk_error
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
 from fromscratch.track.jsonl import append_event
@@ -90,6 +91,8 @@ def _pick_up(
     check_supported(recipe)
     check_sharing(recipe, ranks)
     check_device(recipe, ranks)
+    questions = find_hellaswag(recipe.eval, ranks)
+    recipe = wherever_it_is_resumed(recipe)
     data = ranks.main_first(
         lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
     )
@@ -97,7 +100,7 @@ def _pick_up(
         recipe, paths.root, data.parts[0].folder, ranks, say=lambda s: report(Remark(s))
     )
     recipe = settled.recipe
-    session = build_session(recipe, paths, data, lock, ranks)
+    session = build_session(recipe, paths, data, lock, ranks, questions)
     now = session.state.progress
 
     def note(name: str, message: str, step: int) -> None:

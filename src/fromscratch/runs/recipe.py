@@ -213,10 +213,19 @@ class TrainConfig(_Table):
 
 
 class EvalConfig(_Table):
-    """Validation every `every` steps (0: at the start and the end) on at most `tokens` targets."""
+    """Validation every `every` steps (0: at the start and the end) on at most `tokens` targets.
+
+    Every `hellaswag_every` steps (0: never) and at both ends, `hellaswag_items` items of HellaSwag
+    are answered, the same ones every time (0: all). `hellaswag` is its file, or its name on the
+    hub; `hellaswag_style` how items become text (evaluate/hellaswag.py).
+    """
 
     every: int = Field(default=250, ge=0)
     tokens: int = Field(default=1_048_576, ge=0, description="0: the whole validation split")
+    hellaswag_every: int = Field(default=0, ge=0)
+    hellaswag: str = "hf:Rowan/hellaswag"
+    hellaswag_items: int = Field(default=1000, ge=0)
+    hellaswag_style: Literal["completion", "harness"] = "completion"
 
 
 class SampleConfig(_Table):

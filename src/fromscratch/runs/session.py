@@ -14,7 +14,9 @@ from fromscratch import __version__
 from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import ValidationSet
+from fromscratch.evaluate.hellaswag import HellaSwag
 from fromscratch.evaluate.loss import evaluate_loss, sum_totals
+from fromscratch.evaluate.multiple_choice import tally
 from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -33,7 +35,8 @@ from fromscratch.track.jsonl import JsonlTracker, append_event
 from fromscratch.track.mirrors import open_mirrors
 from fromscratch.track.tracker import Tracker, Trackers
 from fromscratch.train.compiled import compile_blocks, wants_compiling
-from fromscratch.train.loop import Evaluation, LoopConfig, Sample, Trainer
+from fromscratch.train.duties import Evaluation, HellaSwagScore, Sample
+from fromscratch.train.loop import LoopConfig, Trainer
 from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.precision import Precision
 from fromscratch.train.stop_signal import StopSignal
@@ -53,6 +56,7 @@ class Session:
         config: The loop's numbers.
         precision: What it computes in.
         notes: What the person should know before it starts.
+        hellaswag: What is answered on schedule; None for nothing.
     """
 
     recipe: Recipe
@@ -66,6 +70,7 @@ class Session:
     notes: list[tuple[str, str]]
     resumed_from: Path | None
     lock: FileLock
+    hellaswag: HellaSwag | None = None
 
     def train(self, listeners: Sequence[Tracker] = ()) -> bool:
         """Trains to the end, or until a stop is asked for.
@@ -178,11 +183,11 @@ class Session:
             "steps": self.config.steps,
             "ranks": self.ranks.size,
             "recipe_hash": self.recipe.hash,
-        }
+        } | ({} if self.hellaswag is None else {"hellaswag": self.hellaswag.describe()})
 
 
 class _Duties:
-    """Validation and samples of a run, on its uncompiled model."""
+    """Validation, HellaSwag and samples of a run, on its uncompiled model."""
 
     def __init__(self, session: Session) -> None:
         self.ranks = session.ranks
@@ -191,6 +196,9 @@ class _Duties:
         self.sets: list[ValidationSet] = session.data.validation
         self.batch_size = session.recipe.micro_batch
         self.config: SampleConfig = session.recipe.sample
+        self.questions = session.hellaswag
+        # As many positions as training has at a time, which keeps much more of each.
+        self.batch_tokens = session.recipe.micro_batch * session.recipe.model.context
 
     def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
         """Evaluates on every validation set, each rank on its part."""
@@ -211,6 +219,18 @@ class _Duties:
             Evaluation(name, t.loss, t.perplexity, t.bits_per_byte, t.n_targets)
             for name, t in totals.items()
         ]
+
+    def hellaswag(self, should_stop: Callable[[], bool]) -> HellaSwagScore:
+        """Answers HellaSwag's questions, each rank its part."""
+        assert self.questions is not None, "the loop asks where the recipe schedules it"
+        result = tally(
+            self.model(),
+            self.questions.encoded,
+            batch_tokens=self.batch_tokens,
+            should_stop=should_stop,
+            ranks=self.ranks,
+        )
+        return HellaSwagScore(result.acc, result.acc_norm, result.n, self.questions.style)
 
     def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
         """Continues the recipe's prompts, on rank 0; the others wait and have none."""

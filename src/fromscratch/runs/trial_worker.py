@@ -43,17 +43,25 @@ from fromscratch.runs.assemble import build_session
 from fromscratch.runs.opened_data import POOLED, OpenedData
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import parse_recipe
+from fromscratch.runs.scheduled_hellaswag import find_hellaswag
 from fromscratch.runs.session import Session
 from fromscratch.runs.trials import Job, Outcome
 from fromscratch.tokenizer.build import bytes_tokenizer
 from fromscratch.tokenizer.tokenizer import load_tokenizer
-from fromscratch.track.tracker import HealthResult, SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import (
+    HealthResult,
+    HellaSwagResult,
+    SampleResult,
+    StepResult,
+    ValidationResult,
+)
 
 _NEVER = 10**9
 _SECONDS = 1.5
 _PATIENCE = 10.0  # seconds of timed steps after which a device is slower than was guessed
 _EFFICIENCY = 0.3  # a guess at the share of the peak, to choose a number of steps
 _VALIDATION_BATCHES = 2
+_QUESTIONS = 4  # of HellaSwag
 
 
 def try_out(job: Job) -> Outcome:
@@ -133,7 +141,12 @@ def _trial_recipe(recipe: Recipe, job: Job, portions: int) -> Recipe:
     mask = recipe.data.document_mask
     values["data"] = {"path": "made up", "document_mask": mask}
     values["schedule"] = {"name": "constant"}
-    values["eval"] |= {"every": 0, "tokens": _VALIDATION_BATCHES * job.micro_batch * context}
+    values["eval"] |= {
+        "every": 0,
+        "tokens": _VALIDATION_BATCHES * job.micro_batch * context,
+        "hellaswag_every": _NEVER if job.duties and recipe.eval.hellaswag_every else 0,
+        "hellaswag_items": _QUESTIONS,
+    }
     values["sample"] |= {
         "every": _NEVER if job.duties and recipe.sample.every else 0,
         "max_new_tokens": min(4, recipe.sample.max_new_tokens),
@@ -147,7 +160,8 @@ def _session(recipe: Recipe, job: Job, scratch: Path) -> Session:
     paths = RunPaths(scratch / "run")
     paths.root.mkdir(exist_ok=True)
     data, lock = _made_up(recipe, job, scratch), FileLock(paths.lock)
-    built = build_session(recipe, paths, data, lock, Ranks())
+    questions = find_hellaswag(recipe.eval, Ranks())
+    built = build_session(recipe, paths, data, lock, Ranks(), questions)
     return built if job.duties else _Unsaved(**{f.name: getattr(built, f.name) for f in _FIELDS})
 
 
@@ -251,8 +265,11 @@ class _Clock:
     def validation(self, result: ValidationResult) -> None:
         self.val_tokens_per_s = result.val_tokens / max(result.eval_seconds, 1e-9)
 
-    def sample(self, result: SampleResult) -> None:
+    def hellaswag(self, result: HellaSwagResult) -> None:
         """Only that it can be had matters."""
+
+    def sample(self, result: SampleResult) -> None:
+        """Likewise."""
 
     def health(self, result: HealthResult) -> None:
         """Part of a step's time, as in a run."""

@@ -21,7 +21,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fromscratch.track.tracker import HealthResult, SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import (
+    HealthResult,
+    HellaSwagResult,
+    SampleResult,
+    StepResult,
+    ValidationResult,
+)
 
 _QUIET_EVENTS = {"started", "finished", "checkpoint"}
 _SMOOTHING = 0.95
@@ -72,6 +78,13 @@ class ConsoleTracker:
         self._print(
             f"step {result.step:>6,}  {train}val loss {result.val_loss:.3f}  "
             f"[bold]{result.val_bpb:.3f} bits/byte[/]{escape(name)}"
+        )
+
+    def hellaswag(self, result: HellaSwagResult) -> None:
+        """Prints how many of HellaSwag's questions were answered rightly."""
+        self._print(
+            f"step {result.step:>6,}  HellaSwag acc_norm [bold]{result.hellaswag_acc_norm:.4f}[/]  "
+            f"acc {result.hellaswag_acc:.4f}  of {result.hellaswag_n:,} items"
         )
 
     def sample(self, result: SampleResult) -> None:

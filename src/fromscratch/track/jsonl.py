@@ -22,7 +22,14 @@ from fromscratch.foundation.files import (
     read_json_lines,
     write_atomically,
 )
-from fromscratch.track.tracker import HealthResult, SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import (
+    HealthResult,
+    HellaSwagResult,
+    SampleResult,
+    StepResult,
+    ValidationResult,
+    is_of_a_duty,
+)
 
 
 class JsonlTracker:
@@ -31,7 +38,7 @@ class JsonlTracker:
     Args:
         paths: The run.
         resumed_step: Rows of later steps are dropped first; None starts the files anew.
-        duties_done: Whether validation and samples of the resumed step are done. If not, the run
+        duties_done: Whether what follows the update of the resumed step is done. If not, the run
             is about to do them, and their rows are dropped as well.
     """
 
@@ -57,7 +64,7 @@ class JsonlTracker:
             step = row.get("step", 0)
             return bool(step < until or (step == until and (duties_done or not of_duty)))
 
-        _filter_rows(self._paths.metrics, lambda row: keep(row, of_duty="val_loss" in row))
+        _filter_rows(self._paths.metrics, lambda row: keep(row, of_duty=is_of_a_duty(row)))
         _filter_rows(self._paths.samples, lambda row: keep(row, of_duty=True))
         _filter_rows(self._paths.health, lambda row: keep(row, of_duty=False))
 
@@ -75,6 +82,10 @@ class JsonlTracker:
 
     def validation(self, result: ValidationResult) -> None:
         """Appends a validation row."""
+        self._metrics.append(result.row())
+
+    def hellaswag(self, result: HellaSwagResult) -> None:
+        """Appends a row of HellaSwag's answers."""
         self._metrics.append(result.row())
 
     def sample(self, result: SampleResult) -> None:

@@ -21,7 +21,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from fromscratch.foundation.files import RunPaths, read_json_lines
-from fromscratch.track.tracker import SampleResult, StepResult, ValidationResult
+from fromscratch.track.tracker import (
+    HellaSwagResult,
+    SampleResult,
+    StepResult,
+    ValidationResult,
+    is_of_a_duty,
+)
 
 # Rows that may wait; a sink that is further behind than this does not keep up.
 _WAITING = 20_000
@@ -128,6 +134,10 @@ class Mirror:
         """Shows a validation row."""
         self._put(Entry("numbers", result.row()))
 
+    def hellaswag(self, result: HellaSwagResult) -> None:
+        """Shows a row of HellaSwag's answers."""
+        self._put(Entry("numbers", result.row()))
+
     def sample(self, result: SampleResult) -> None:
         """Shows a sample."""
         self._put(Entry("sample", result.row()))
@@ -144,7 +154,7 @@ class Mirror:
         """Shows the run as its files say it up to a step, whether they have been cut yet or not."""
 
         def counts(entry: Entry) -> bool:
-            of_duty = entry.kind == "sample" or "val_loss" in entry.row
+            of_duty = entry.kind == "sample" or is_of_a_duty(entry.row)
             at_once = entry.step < step or (entry.step == step and (duties_done or not of_duty))
             return at_once or entry.kind == "event"
 
@@ -234,7 +244,14 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     A number of a training row is `train/NAME`; what stands in a table is `TABLE/NAME` (`lrs` is
     `lr`, and the `parts` of the network are `health`), and so on inwards. Of a validation row,
     `val_bpb` is `val/bpb`, and `val/bpb/SET` where the set is not the whole of what is held out.
+    `hellaswag_acc` is `hellaswag/acc`.
     """
+    if "hellaswag_acc" in row:
+        return {
+            f"hellaswag/{key.removeprefix('hellaswag_')}": value
+            for key, value in _flat(row)
+            if key not in ("tokens", "seconds")
+        }
     if "val_loss" in row:
         name = row.get("set", _POOLED)
         end = "" if name == _POOLED else f"/{name}"

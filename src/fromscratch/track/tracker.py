@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -82,6 +83,40 @@ class ValidationResult:
 
 
 @dataclass(frozen=True)
+class HellaSwagResult:
+    """Questions of HellaSwag that the model answered rightly during training.
+
+    Attributes:
+        step: Updates before it.
+        tokens: Targets trained on so far.
+        hellaswag_acc: Share of `hellaswag_n` items, by the sum of log-probabilities.
+        hellaswag_acc_norm: Likewise by the sum over the answer's length.
+        hellaswag_n: Items, the same ones every time.
+        hellaswag_style: How they become text; scores of two styles do not compare.
+        seconds: Training time so far, over all sessions.
+        eval_seconds: Of this evaluation.
+    """
+
+    step: int
+    tokens: int
+    hellaswag_acc: float
+    hellaswag_acc_norm: float
+    hellaswag_n: int
+    hellaswag_style: str
+    seconds: float
+    eval_seconds: float
+
+    def row(self) -> dict[str, Any]:
+        """The line in metrics.jsonl."""
+        return asdict(self)
+
+
+def is_of_a_duty(row: Mapping[str, Any]) -> bool:
+    """Whether a row of metrics.jsonl is of what is done after an update, not of the update."""
+    return "val_loss" in row or "hellaswag_acc" in row
+
+
+@dataclass(frozen=True)
 class SampleResult:
     """One continuation written by the model during training."""
 
@@ -134,6 +169,9 @@ class Tracker(Protocol):
     def validation(self, result: ValidationResult) -> None:
         """After every evaluation of one validation set."""
 
+    def hellaswag(self, result: HellaSwagResult) -> None:
+        """After HellaSwag's questions were answered."""
+
     def sample(self, result: SampleResult) -> None:
         """After every sample."""
 
@@ -146,7 +184,7 @@ class Tracker(Protocol):
     def rewind(self, step: int, *, duties_done: bool) -> None:
         """When the run goes back to a step: rows of later ones do not count any more.
 
-        Nor do validation and samples of the step itself, unless they are done.
+        Nor do validation, HellaSwag and samples of the step itself, unless they are done.
         """
 
     def flush(self) -> None:
@@ -169,6 +207,10 @@ class Trackers:
     def validation(self, result: ValidationResult) -> None:
         for tracker in self._all:
             tracker.validation(result)
+
+    def hellaswag(self, result: HellaSwagResult) -> None:
+        for tracker in self._all:
+            tracker.hellaswag(result)
 
     def sample(self, result: SampleResult) -> None:
         for tracker in self._all:

@@ -1,12 +1,12 @@
 """The training loop.
 
-In: a `TrainState`, the data, an objective, and three things to do on schedule (validate, sample,
-save). Out: the state after the last step, with everything logged and committed.
+In: a `TrainState`, the data, an objective, and what is done on schedule (duties.py). Out: the state
+after the last step, with everything logged and committed.
 
-Always true: what is done at a step is done in this order: update, its row, validation, samples,
-checkpoint (saver.py: a copy of the state, written while the next steps are made). Rows are forced
-to disk before the checkpoint is committed, so a committed checkpoint has all rows up to its step.
-What remains to be done at the step of a checkpoint that was taken in a hurry is written in it
+Always true: what is done at a step is done in this order: update, its row, validation, HellaSwag,
+samples, checkpoint (saver.py: a copy of the state, written while the next steps are made). Rows are
+forced to disk before the checkpoint is committed, so a committed checkpoint has all rows up to its
+step. What remains to be done at the step of a checkpoint that was taken in a hurry is written in it
 (`duties_done`) and is done on resume. However a session ends, nothing is being written any more.
 """
 
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
@@ -30,7 +28,14 @@ from fromscratch.foundation.seeds import derive_seed
 from fromscratch.optim.run_settings import RunSettings
 from fromscratch.parallel.ranks import AgreedStop, Ranks
 from fromscratch.parallel.share import SharedModel
-from fromscratch.track.tracker import SampleResult, StepResult, Tracker, ValidationResult
+from fromscratch.track.tracker import (
+    HellaSwagResult,
+    SampleResult,
+    StepResult,
+    Tracker,
+    ValidationResult,
+)
+from fromscratch.train.duties import Duties, Evaluation, HellaSwagScore, Sample
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.guarding import Guarding
 from fromscratch.train.objectives import Objective
@@ -51,6 +56,7 @@ class LoopConfig:
         settings: What is in force in each step: learning rates, weight decay, momentum, clip.
         eval_every: Steps between validations; 0 for the first and last step only.
         sample_every: Steps between samples; 0 for none.
+        hellaswag_every: Steps between looks at HellaSwag; 0 for none.
         saves: When checkpoints are made.
         flops_per_token: For MFU.
         peak_flops: Of all ranks' devices together, likewise.
@@ -73,44 +79,7 @@ class LoopConfig:
     seed: int
     guard: GuardConfig = field(default_factory=GuardConfig)
     health_every: int = 0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One validation set's result: nats per token, perplexity, bits per byte, targets."""
-
-    set: str
-    loss: float
-    perplexity: float
-    bits_per_byte: float
-    n_targets: int
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One continuation."""
-
-    prompt: str
-    text: str
-    seed: int
-
-
-class Duties(Protocol):
-    """What a run does besides updates; both leave the model as it was."""
-
-    def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
-        """Evaluates on every validation set, the pooled one first.
-
-        Raises:
-            Interrupted: `should_stop` said so.
-        """
-
-    def sample(self, should_stop: Callable[[], bool]) -> list[Sample]:
-        """Continues the fixed prompts; raises as `validate` does.
-
-        Args:
-            should_stop: Of this rank alone.
-        """
+    hellaswag_every: int = 0
 
 
 class Trainer:
@@ -120,7 +89,7 @@ class Trainer:
         state: What is trained; changed in place.
         data: Training windows by sample number.
         objective: What is minimised.
-        duties: Validation and samples.
+        duties: Validation, HellaSwag, samples.
         config: The loop's numbers.
         store: Where checkpoints go.
         tracker: Where results go.
@@ -333,22 +302,24 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.progress.step % every == 0
 
-    def _at_an_end(self) -> bool:
-        return self.state.progress.step in (0, self.config.steps)
-
     def _do_duties(self) -> bool:
-        """Validates and samples where this step asks for it; False when that was interrupted."""
+        """Does what this step asks for besides its update; False when that was interrupted."""
         config, progress = self.config, self.state.progress
         if progress.duties_done:  # back at a checkpoint, which has them
             return True
         begin = time.perf_counter()
         evaluations: list[Evaluation] = []
+        score: HellaSwagScore | None = None
         samples: list[Sample] = []
+        at_an_end = progress.step in (0, config.steps)
         try:
-            if self._at_an_end() or self._due(config.eval_every):
+            if at_an_end or self._due(config.eval_every):
                 evaluations = self.duties.validate(self.stop)
-            eval_seconds = time.perf_counter() - begin
-            if config.sample_every and (self._at_an_end() or self._due(config.sample_every)):
+            evaluated = time.perf_counter()
+            if config.hellaswag_every and (at_an_end or self._due(config.hellaswag_every)):
+                score = self.duties.hellaswag(self.stop)
+            answered = time.perf_counter()
+            if config.sample_every and (at_an_end or self._due(config.sample_every)):
                 # Rank 0 samples alone: it asks whether it was itself told to stop.
                 samples = self.duties.sample(self.stop.here)
         except Interrupted:
@@ -356,7 +327,9 @@ class Trainer:
         progress.duties_done = True
         progress.seconds = self._elapsed()
         for evaluation in evaluations:
-            self._log_evaluation(evaluation, eval_seconds)
+            self._log_evaluation(evaluation, evaluated - begin)
+        if score is not None:
+            self._log_hellaswag(score, answered - evaluated)
         for sample in samples:
             self.tracker.sample(
                 SampleResult(progress.step, sample.prompt, sample.text, sample.seed)
@@ -383,6 +356,21 @@ class Trainer:
                 val_ppl=evaluation.perplexity,
                 val_bpb=evaluation.bits_per_byte,
                 val_tokens=evaluation.n_targets,
+                seconds=progress.seconds,
+                eval_seconds=eval_seconds,
+            )
+        )
+
+    def _log_hellaswag(self, score: HellaSwagScore, eval_seconds: float) -> None:
+        progress = self.state.progress
+        self.tracker.hellaswag(
+            HellaSwagResult(
+                step=progress.step,
+                tokens=progress.tokens,
+                hellaswag_acc=score.acc,
+                hellaswag_acc_norm=score.acc_norm,
+                hellaswag_n=score.n,
+                hellaswag_style=score.style,
                 seconds=progress.seconds,
                 eval_seconds=eval_seconds,
             )
