@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-CLOCKS = {"tokens_per_s", "mfu", "seconds", "eval_seconds"}
+CLOCKS = {"tokens_per_s", "mfu", "seconds", "eval_seconds", "memory_gb"}
 """Keys of a row that tell the time, which no two runs share."""
 
 

@@ -23,8 +23,8 @@ from fromscratch.evaluate.hellaswag_items import (
     choose,
     fingerprint,
     read_hellaswag,
-    references,
 )
+from fromscratch.evaluate.hellaswag_references import references
 from fromscratch.evaluate.multiple_choice import answer_items
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.tokenizer import Tokenizer

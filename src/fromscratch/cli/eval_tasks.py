@@ -26,7 +26,8 @@ from fromscratch.evaluate.core import core_records, n_questions
 from fromscratch.evaluate.core_bundle import read_bundle
 from fromscratch.evaluate.harness import harness_records, refuse_missing_harness
 from fromscratch.evaluate.hellaswag import HellaSwag, hellaswag_record
-from fromscratch.evaluate.hellaswag_items import Style, choose, read_hellaswag
+from fromscratch.evaluate.hellaswag_items import choose, read_hellaswag
+from fromscratch.evaluate.hellaswag_references import Style
 from fromscratch.evaluate.records import EvalRecord, EvaluatedModel
 from fromscratch.foundation.errors import UserError
 

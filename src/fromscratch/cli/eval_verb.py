@@ -74,7 +74,9 @@ def run(
     tasks: str = typer.Option(
         "", help="Tasks of lm-evaluation-harness, such as hellaswag,arc_easy,piqa."
     ),
-    hellaswag: str = typer.Option(None, help="HellaSwag: its file, or a name on the hub."),
+    hellaswag: str = typer.Option(
+        None, help="HellaSwag: its file, or hf:Rowan/hellaswag for the hub's."
+    ),
     core: Path = typer.Option(None, help="nanochat's evaluation bundle, a folder."),
     shots: int = typer.Option(None, min=0, help="Worked examples before each item of --tasks."),
     limit: int = typer.Option(None, min=1, help="Of each task, so many items."),

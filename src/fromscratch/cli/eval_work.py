@@ -209,7 +209,7 @@ def _measure_one(
         if str(protocol) not in "\n".join(measured.sentences):
             measured.sentences.append(f"Measured on {protocol}.")
     if tasks:
-        from fromscratch.cli.eval_tasks import task_records  # type: ignore[import-untyped,unused-ignore]
+        from fromscratch.cli.eval_tasks import task_records
 
         records += task_records(
             bundle,

@@ -20,13 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fromscratch.evaluate.hellaswag_items import (
-    ALL_ITEMS,
-    HellaSwagItem,
-    Style,
-    fingerprint,
-    references,
-)
+from fromscratch.evaluate.hellaswag_items import HellaSwagItem, fingerprint
+from fromscratch.evaluate.hellaswag_references import ALL_ITEMS, Style, references
 from fromscratch.evaluate.multiple_choice import (
     ChoiceItem,
     Tally,

@@ -1,7 +1,7 @@
 """HellaSwag's items (Zellers et al. 2019): from a file or the hub, checked, a fixed subset of them.
 
 In: the data set's own JSON lines, or Parquet as the hub has it. Out: `HellaSwagItem`s with what
-identifies them. No torch here: reports know the references, too.
+identifies them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -24,24 +24,6 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import dump_json
 
 HUB_NAME = "hf:Rowan/hellaswag"
-ALL_ITEMS = 10_042
-"""In the validation set, which every published score is of."""
-
-Style = Literal["completion", "harness"]
-"""How an item becomes text: see hellaswag.py."""
-
-# Of OpenAI's weights on all items, from the head of hellaswag.py in karpathy/build-nanogpt, which
-# gives its own numbers ("completion") and those of lm-evaluation-harness.
-REFERENCES: Mapping[Style, Mapping[str, Mapping[str, float]]] = {
-    "completion": {
-        "acc": {"GPT-2 124M": 0.2859, "GPT-2 1558M": 0.3842},
-        "acc_norm": {"GPT-2 124M": 0.2955, "GPT-2 1558M": 0.4893},
-    },
-    "harness": {
-        "acc": {"GPT-2 124M": 0.2892, "GPT-2 1558M": 0.4004},
-        "acc_norm": {"GPT-2 124M": 0.3114, "GPT-2 1558M": 0.5089},
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -109,12 +91,6 @@ def fingerprint(items: Sequence[HellaSwagItem]) -> str:
     for item in items:
         digest.update(dump_json(astuple(item)).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
-
-
-def references(style: Style, metric: str, n: int) -> dict[str, float]:
-    """Published values to hold a score on `n` items against; their names say if that is fewer."""
-    less = "" if n == ALL_ITEMS else f" (all {ALL_ITEMS:,} items)"
-    return {f"{name}{less}": value for name, value in REFERENCES[style][metric].items()}
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fromscratch.foundation.accelerators import PrecisionName, accelerator_of
 from fromscratch.foundation.errors import UserError, did_you_mean
+from fromscratch.foundation.host_memory import peak_resident_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -236,10 +237,19 @@ def float32_products(precision: str) -> Iterator[None]:
 
 
 def peak_memory_gb(device: torch.device) -> float | None:
-    """The most memory that tensors had on a CUDA device so far, in 1e9 bytes; None elsewhere."""
+    """The most memory that a run has taken so far, in 1e9 bytes; None where nobody can tell.
+
+    Of a CUDA device what tensors had, of Apple's what the driver gave out by now, of a CPU what the
+    whole process held.
+    """
     import torch
 
-    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory() / 1e9
+    held = peak_resident_bytes()
+    return None if held is None else held / 1e9
 
 
 def synchronize(device: torch.device) -> None:

@@ -7,6 +7,7 @@ this moment will need it again: the difference is not free.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,18 @@ def spare_memory(root: Path = Path("/")) -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     return min([machine, *_left_in_groups(root)]) - given_back
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process ever held; None where the system does not tell."""
+    with suppress(OSError, KeyError):
+        return _kilobytes(Path("/proc/self/status"), "VmHWM")
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _kilobytes(path: Path, key: str) -> int:

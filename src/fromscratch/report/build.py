@@ -17,6 +17,7 @@ from fromscratch.report.document import document
 from fromscratch.report.embed import chart_data
 from fromscratch.report.evals import evals
 from fromscratch.report.health import health
+from fromscratch.report.imported import imported
 from fromscratch.report.landscape_section import landscape_section
 from fromscratch.report.markup import Html, tag
 from fromscratch.report.mixture import stages
@@ -130,6 +131,7 @@ def _of_one(folder: Path, run: Shown, rates: Rates) -> tuple[Parts, Parts]:
         "cost": sections.cost(facts, price=rates.price, watts=rates.watts),
         "recipe": settings.recipe([run]),
         "environment": sections.environment(record.events),
+        "imported": imported(record.imported),
         "unread": sections.unread(("", problem) for problem in record.problems),
         "foot": sections.foot(),
     }

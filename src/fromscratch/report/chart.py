@@ -26,6 +26,8 @@ from fromscratch.report.series import IntArray
 _SIDE = 2000
 # One bucket is about a pixel pair of the widest chart; up to four points are drawn in each.
 _BUCKETS = 400
+# More lines than this hide the curve behind them, and are drawn faintly.
+_MANY_RESUMES = 12
 # More markers than this on one line run into each other.
 _MARKERS = 60
 
@@ -258,7 +260,8 @@ def _resumes(chart: Chart, horizontal: series.Scale) -> Html:
     if not inside:
         return Html()
     columns = np.round(horizontal(np.array(sorted(set(inside)), dtype=np.float64)) * _SIDE)
-    return tag("path", d="".join(f"M{int(x)} 0V{_SIDE}" for x in columns), class_="resume")
+    classes = "resume many" if len(columns) > _MANY_RESUMES else "resume"
+    return tag("path", d="".join(f"M{int(x)} 0V{_SIDE}" for x in columns), class_=classes)
 
 
 def _levels(chart: Chart, vertical: series.Scale) -> list[tuple[Html, Html]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from fromscratch.evaluate.hellaswag_references import ALL_ITEMS, REFERENCES, Style
 from fromscratch.report import series
 from fromscratch.report.chart import Chart, Line, chart_scales, draw
 from fromscratch.report.facts import Facts
@@ -21,8 +22,7 @@ from fromscratch.report.shown import Shown
 
 Runs = Sequence[Shown]
 
-# Published: GPT-2 small under the same protocol, and what guessing among four endings gives.
-_HELLASWAG_LEVELS = (("GPT-2 124M", 0.2955), ("guessing", 0.25))
+_GUESSING = ("guessing", 0.25)  # among four endings
 
 
 def all_charts(runs: Runs) -> tuple[Chart, ...]:
@@ -112,19 +112,35 @@ def hellaswag_chart(runs: Runs) -> Chart:
     sizes = [run.record.tasks.column("hellaswag_n") for run in runs]
     most = max((float(n[np.isfinite(n)].max()) for n in sizes if np.isfinite(n).any()), default=0)
     note = ""
-    if 0 < most < 10_042:
-        note = (
-            f"Of {count(most)} items; one standard error is about "
-            f"{significant(0.5 * most**-0.5, 2)}. GPT-2's 0.2955 is of all 10,042."
+    levels = _hellaswag_levels(runs)
+    if 0 < most < ALL_ITEMS:
+        error = significant(0.5 * most**-0.5, 2)
+        note = f"Of {count(most)} items; one standard error is about {error}."
+        note += "".join(
+            f" {name}'s {value} is of all {count(ALL_ITEMS)}." for name, value in levels[:-1]
         )
     return Chart(
         key="hellaswag",
         title="HellaSwag",
         unit="accuracy while training",
         lines=tuple(lines),
-        levels=_HELLASWAG_LEVELS,
+        levels=levels,
         note=note,
     )
+
+
+def _hellaswag_levels(runs: Runs) -> tuple[tuple[str, float], ...]:
+    """What GPT-2 small scores under the runs' protocol, if they have one, and guessing."""
+    styles = set()
+    for run in runs:
+        table = run.record.recipe.get("eval")
+        asked = table.get("hellaswag_style") if isinstance(table, Mapping) else None
+        styles.add("harness" if asked == "harness" else "completion")
+    if len(styles) > 1:
+        return (_GUESSING,)
+    name = "GPT-2 124M"
+    style: Style = "harness" if "harness" in styles else "completion"
+    return ((name, REFERENCES[style]["acc_norm"][name]), _GUESSING)
 
 
 def rate_chart(runs: Runs) -> Chart:

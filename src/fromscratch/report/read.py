@@ -21,6 +21,7 @@ import numpy as np
 from fromscratch.evaluate.records import EvalRecord
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import RunPaths
+from fromscratch.logs.record import imported_from
 from fromscratch.report.lines import GrowingLines
 from fromscratch.report.record import (
     Event,
@@ -119,7 +120,11 @@ class RunReader:
     def read(self) -> RunRecord:
         """The run as its files are now."""
         problems = _Problems()
-        recipe_text, recipe = _read_recipe(self._paths.recipe, problems)
+        imported = imported_from(self.folder)
+        recipe_text: str | None = None
+        recipe: dict[str, Any] = {}
+        if imported is None or self._paths.recipe.exists():
+            recipe_text, recipe = _read_recipe(self._paths.recipe, problems)
         listed = problems.listed()
         for file, optional in (
             (self._metrics, False),
@@ -135,7 +140,7 @@ class RunReader:
             more.add(self._paths.metrics.name, what)
         yardsticks = _yardsticks(self._events.events, self._paths.events.name, more)
         return RunRecord(
-            name=self.folder.resolve().name or str(self.folder.resolve()),
+            name=_name(self.folder, imported),
             recipe_text=recipe_text,
             recipe=recipe,
             training=training,
@@ -147,6 +152,7 @@ class RunReader:
             tasks=self._metrics.tasks.table(),
             health={part: t.table() for part, t in self._health.parts.items()},
             evals=tuple(self._evals.records),
+            imported=imported,
         )
 
 
@@ -312,6 +318,14 @@ def _read_recipe(path: Path, problems: _Problems) -> tuple[str | None, dict[str,
     except (ValueError, RecursionError) as error:
         problems.add(path.name, f"is not valid TOML ({error})")
         return text, {}
+
+
+def _name(folder: Path, imported: Mapping[str, Any] | None) -> str:
+    given = imported.get("name") if imported is not None else None
+    if isinstance(given, str) and given.strip():
+        return given
+    whole = folder.resolve()
+    return whole.name or str(whole)
 
 
 def _backwards(table: Table) -> list[int]:

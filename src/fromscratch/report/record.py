@@ -115,6 +115,7 @@ class RunRecord:
         tasks: Rows of benchmark scores made while training (`hellaswag_acc_norm`, ...).
         health: For each part of the network, from the input to the output, what it did.
         evals: Evaluations of the run's model, oldest first.
+        imported: Of another trainer's run, what import.json says; None for a run of ours.
     """
 
     name: str
@@ -129,6 +130,7 @@ class RunRecord:
     tasks: Table = EMPTY_TABLE
     health: Mapping[str, Table] = field(default_factory=dict)
     evals: tuple[EvalRecord, ...] = ()
+    imported: Mapping[str, Any] | None = None
 
 
 def number(value: object) -> float | None:

@@ -167,7 +167,10 @@ def open_server(
 
 def _files(run: Path) -> tuple[Path, ...]:
     paths = RunPaths(run)
-    return (paths.recipe, paths.metrics, paths.samples, paths.events, paths.health, paths.evals)
+    return (
+        paths.recipe, paths.metrics, paths.samples, paths.events, paths.health, paths.evals,
+        paths.imported, paths.landscape,
+    )  # fmt: skip
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ from fromscratch.data.shards import Shard, TokenStream, stored_as
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import RunPaths, documents_file, shard_file
 from fromscratch.foundation.hardware import device_name, synchronize
+from fromscratch.foundation.host_memory import peak_resident_bytes
 from fromscratch.model.count import count_parameters, flops_per_token
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import build_session
@@ -302,12 +303,7 @@ def _peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_reserved(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
-    with suppress(OSError), open("/proc/self/status", encoding="utf-8") as lines:
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident_bytes() or 0
 
 
 def _limit_memory(allowed: int) -> None:

@@ -32,7 +32,7 @@ class StepResult:
         applied: Whether the update was made; False where the guard refused it.
         loss_scale: In fp16: what the loss was multiplied by.
         overflowed: In fp16: whether that was too much, so that no update was made.
-        memory_gb: The most memory that tensors had on the device so far; None without a GPU.
+        memory_gb: The most memory that the run has taken so far (hardware.peak_memory_gb).
     """
 
     step: int

@@ -186,8 +186,10 @@
       if (y - last > 12 * ratio) { ctx.fillText(level[0], box.left + box.width - 4 * ratio, y - 3 * ratio); last = y; }
     });
     ctx.setLineDash([3 * ratio, 4 * ratio]);
+    const many = data.marks.length > 12;
     data.marks.forEach(function (mark) {
       const x = u.valToPos(onAxis(mark.step, 0), "x", true);
+      ctx.globalAlpha = many && mark.kind === "resumed" ? 0.25 : 0.7;
       ctx.strokeStyle = colour(mark.kind === "resumed" || mark.kind === "phase" ? "soft" : "bad");
       line(ctx, x, box.top, x, box.top + box.height);
     });
