@@ -11,7 +11,7 @@ try: install  ## install, then train a small model on this machine's own Python 
 	$(BIN)/fromscratch try
 
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 check: install  ## formatting, lint, types, and the order of the rooms
 	$(BIN)/ruff format --check .

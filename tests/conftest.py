@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from fromscratch.data.shards import Shard, TokenStream
 from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
@@ -30,14 +33,25 @@ settings.register_profile(
 settings.load_profile("fromscratch")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps tests that share a module's fixture on one worker: each worker would make it anew."""
-    for item in items:
-        assert isinstance(item, pytest.Function)
-        fixtures = item._fixtureinfo.name2fixturedefs.values()
-        if any(definitions[-1].scope == "module" for definitions in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+class SharingModules(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each worker a test at a time, but all of a module whose tests share a fixture.
+
+    Each worker would make such a fixture anew, and some take longer than the tests.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::")[0]
+        return path if _shares_a_fixture(path) else nodeid
+
+
+@functools.cache
+def _shares_a_fixture(path: str) -> bool:
+    return 'scope="module"' in (Path(__file__).parents[1] / path).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingModules:
+    """What `-n` uses."""
+    return SharingModules(config, log)
 
 
 @pytest.fixture(scope="session")
