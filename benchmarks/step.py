@@ -85,15 +85,17 @@ def nanogpt_step(folder: Path, shape: dict[str, int], compiled: bool) -> Callabl
 def our_step(shape: dict[str, int], compiled: bool) -> Callable[[], object]:
     """A step of ours."""
     from fromscratch.data.batches import Batch
+    from fromscratch.foundation.host_memory import keep_freed_memory
+    from fromscratch.foundation.schedules import StepSettings
     from fromscratch.model.config import ModelConfig
     from fromscratch.model.gpt import GPT
     from fromscratch.optim.build import build_optimizers
     from fromscratch.optim.config import OptimConfig
-    from fromscratch.optim.run_settings import StepSettings
     from fromscratch.train.compiled import compile_blocks
     from fromscratch.train.objectives import next_token_loss
     from fromscratch.train.step import train_step
 
+    keep_freed_memory()  # as `train` does
     sizes = {key: value for key, value in shape.items() if key != "batch"}
     config = ModelConfig(family="gpt2", vocab_size=50257, padded_vocab=50304, dropout=0.0, **sizes)
     model = GPT(config).train()

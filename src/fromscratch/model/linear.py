@@ -15,6 +15,7 @@ Shapes: N rows, K inputs, M outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,6 +44,23 @@ def suits_onednn(x: Tensor) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Activation:
+    """A function without parameters, elementwise or by row, and its gradient.
+
+    Attributes:
+        function: Maps (..., K') to (..., K).
+        gradient: Maps the gradient of the result (..., K) and the input to that of the input.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The function itself, which autograd can follow."""
+        return self.function(x)
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear`: the same parameters, the same result up to rounding."""
 
@@ -50,8 +68,8 @@ class Linear(nn.Linear):
         """Maps (..., K) to (..., M)."""
         return self.of(None, x)
 
-    def of(self, function: Callable[[Tensor], Tensor] | None, x: Tensor) -> Tensor:
-        """Applies the layer to `function(x)`, elementwise or by row and without parameters."""
+    def of(self, function: Activation | None, x: Tensor) -> Tensor:
+        """Applies the layer to `function(x)`."""
         if not suits_onednn(x):
             return F.linear(x if function is None else function(x), self.weight, self.bias)
         out: Tensor = _LinearOf.apply(  # type: ignore[no-untyped-call]
@@ -64,7 +82,7 @@ class _LinearOf(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        function: Callable[[Tensor], Tensor] | None,
+        function: Activation | None,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -81,16 +99,12 @@ class _LinearOf(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         _, needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         by_rows = by_out.reshape(-1, by_out.shape[-1])  # (N, M)
-        inputs, leaf = x, None
-        if ctx.function is not None:
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                inputs = ctx.function(leaf)
+        inputs = x if ctx.function is None else ctx.function(x)
         by_weight = None
         if needs_weight:
-            by_weight = by_rows.mT @ inputs.detach().reshape(-1, inputs.shape[-1])
+            by_weight = by_rows.mT @ inputs.reshape(-1, inputs.shape[-1])
         by_x = product(by_rows, weight.mT).view(inputs.shape) if needs_x else None
-        if leaf is not None and by_x is not None:
-            (by_x,) = torch.autograd.grad(inputs, leaf, by_x)
+        if ctx.function is not None and by_x is not None:
+            by_x = ctx.function.gradient(by_x, x)
         by_bias = by_rows.sum(dim=0) if ctx.has_bias and needs_bias else None
         return None, by_x, by_weight, by_bias

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fromscratch.model.config import ModelConfig
-from fromscratch.model.linear import Linear
+from fromscratch.model.linear import Activation, Linear
 
 
-def _relu_squared(x: Tensor) -> Tensor:
-    """So et al. (2021), Primer."""
-    return F.relu(x).square()
+def _gelu(approximate: str) -> Activation:
+    """Hendrycks and Gimpel (2016)."""
+    return Activation(
+        lambda x: F.gelu(x, approximate=approximate),
+        lambda by_y, x: torch.ops.aten.gelu_backward(by_y, x, approximate=approximate),
+    )
 
 
 def _gated(x: Tensor) -> Tensor:
@@ -23,12 +24,21 @@ def _gated(x: Tensor) -> Tensor:
     return F.silu(gate) * value
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-    "relu2": _relu_squared,
-    "swiglu": _gated,
+def _by_gated(by_y: Tensor, x: Tensor) -> Tensor:
+    by_x = torch.empty_like(x)
+    (gate, value), (by_gate, by_value) = x.chunk(2, dim=-1), by_x.chunk(2, dim=-1)
+    torch.mul(by_y, F.silu(gate), out=by_value)
+    by_gate.copy_(torch.ops.aten.silu_backward(by_y * value, gate))
+    return by_x
+
+
+_ACTIVATIONS = {
+    "gelu": _gelu("none"),
+    "gelu_tanh": _gelu("tanh"),
+    "relu": Activation(F.relu, lambda by_y, x: by_y * (x > 0)),
+    # So et al. (2021), Primer.
+    "relu2": Activation(lambda x: F.relu(x).square(), lambda by_y, x: 2 * by_y * F.relu(x)),
+    "swiglu": Activation(_gated, _by_gated),
 }
 
 

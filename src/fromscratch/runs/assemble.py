@@ -25,6 +25,7 @@ from fromscratch.foundation.files import (
     write_atomically,
 )
 from fromscratch.foundation.hardware import peak_flops
+from fromscratch.foundation.host_memory import keep_freed_memory
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.adamw8bit import choose_engine
@@ -170,6 +171,8 @@ def build_session(
     _check_step_size(recipe, data)
     hellaswag = ready_hellaswag(recipe.eval, questions, data.tokenizer)
     device = device_of_rank(recipe.train.device, ranks.world)
+    if device.type == "cpu":
+        keep_freed_memory()
     steps = recipe.steps(windows_per_epoch=data.windows_per_epoch)
     if steps is None:
         raise UserError(
