@@ -19,6 +19,7 @@ from fromscratch.data.shards import Shard, TokenStream
 from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
 from fromscratch.tokenizer.build import gpt2_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
+from tests.forking.forks import Forks
 
 # Matrices this small gain nothing from more threads, and waiting for busy cores costs much; that is
 # so in the processes that tests start, too. What several threads do to a resume is tested by
@@ -52,6 +53,14 @@ def _shares_a_fixture(path: str) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingModules:
     """What `-n` uses."""
     return SharingModules(config, log)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What runs a command without starting Python and importing torch for it."""
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 @pytest.fixture(scope="session")

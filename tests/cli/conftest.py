@@ -4,24 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: str
+from tests.forking.forks import PLAIN, Answer, Forks
 
 
-def run_command(*arguments: str, cwd: Path, **environment: str) -> Answer:
+def alone(*arguments: str, cwd: Path, **environment: str) -> Answer:
+    """Runs a command in a process that imports what it needs."""
     done = subprocess.run(
         [sys.executable, "-m", "fromscratch", *arguments],
         cwd=cwd,
-        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | environment,
+        env=os.environ | PLAIN | environment,
         capture_output=True,
         text=True,
         timeout=240,
@@ -31,7 +26,7 @@ def run_command(*arguments: str, cwd: Path, **environment: str) -> Answer:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """A folder with text, data prepared from it with two tokenizers, and a finished tiny run."""
     root = tmp_path_factory.mktemp("place")
     (root / "text").mkdir()
@@ -39,23 +34,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"text/{i}.txt").write_text(f"The number {i} is followed by {i + 1}.\n" * 20)
     for tokenizer in ("bytes", "bpe:300"):
         folder = f"data-{tokenizer.replace(':', '-')}"
-        made = run_command(
+        made = forks.run(
             "prepare", "text", "--out", folder, "--tokenizer", tokenizer,
             "--val-fraction", "0.1", cwd=root,
         )  # fmt: skip
         assert made.code == 0, made.err
     (root / "tiny.toml").write_text(TINY)
-    done = run_command("train", "tiny.toml", "--run", "run", cwd=root)
+    done = forks.run("train", "tiny.toml", "--run", "run", cwd=root)
     assert done.code == 0, done.err
     return root
 
 
 @pytest.fixture(scope="session")
-def fromscratch(place: Path) -> Callable[..., Answer]:
+def fromscratch(place: Path, forks: Forks) -> Callable[..., Answer]:
     """Runs the command line in `place`."""
 
     def call(*arguments: str, **environment: str) -> Answer:
-        return run_command(*arguments, cwd=place, **environment)
+        if environment:  # some of it is read while importing
+            return alone(*arguments, cwd=place, **environment)
+        return forks.run(*arguments, cwd=place)
 
     return call
 

@@ -27,6 +27,7 @@ from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.sweep_plan import plan_sweep
 from fromscratch.train.guard_config import GuardConfig
+from tests.forking.forks import Forks
 
 # A newcomer has ten minutes; a test has seconds. Only lengths and vocabularies are changed, never
 # what is done.
@@ -61,7 +62,7 @@ RUN_PAGES = {
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path) -> Path:
+def newcomer(tmp_path: Path, forks: Forks) -> Path:
     """A folder with what the pages call by name, and `fromscratch` on the path."""
     texts = tmp_path / "my-texts"
     texts.mkdir()
@@ -70,13 +71,12 @@ def newcomer(tmp_path: Path) -> Path:
         shutil.copy(path, texts / f"{path.stem}.txt")
     program = tmp_path / ".bin" / "fromscratch"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fromscratch "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    forks.program(program)
     launcher = program.with_name("torchrun")
     launcher.write_text(
         f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"\n'
     )
-    launcher.chmod(program.stat().st_mode)
+    launcher.chmod(program.stat().st_mode | stat.S_IXUSR)
     return tmp_path
 
 

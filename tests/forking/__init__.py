@@ -1,0 +1,1 @@
+"""Commands in processes that need not import anything."""

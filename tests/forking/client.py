@@ -1,0 +1,47 @@
+"""Asks the process that forks (server.py) for a command, and ends as that ended.
+
+python client.py SOCKET ARGUMENT...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+
+
+def ask(
+    path: str,
+    arguments: Sequence[str],
+    *,
+    cwd: str,
+    environment: Mapping[str, str],
+    streams: Sequence[int],
+) -> int:
+    """The exit code of a command; negative: the signal that ended it.
+
+    Args:
+        path: The server's socket.
+        arguments: Of `fromscratch`.
+        cwd: Where it runs.
+        environment: What it sees.
+        streams: Descriptors of its standard input, output and error.
+    """
+    job = {"arguments": list(arguments), "cwd": cwd, "environment": dict(environment)}
+    message = json.dumps(job).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(len(message).to_bytes(8, "big"))
+        sent = socket.send_fds(connection, [message], list(streams))
+        connection.sendall(message[sent:])
+        code = connection.recv(16)
+    assert code, "the process that forks has ended"
+    return int(code)
+
+
+if __name__ == "__main__":
+    here = os.getcwd()  # noqa: PTH109 (pathlib would take longer to import than all the rest)
+    ended = ask(sys.argv[1], sys.argv[2:], cwd=here, environment=os.environ, streams=(0, 1, 2))
+    sys.exit(ended if ended >= 0 else 128 - ended)

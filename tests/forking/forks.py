@@ -1,0 +1,84 @@
+"""The process that forks, from a test's side."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.forking.client import ask
+
+HERE = Path(__file__).parent
+PLAIN = {"NO_COLOR": "1", "COLUMNS": "200"}
+"""What of the environment is looked at while importing, and so is the same for all commands."""
+
+
+@dataclass
+class Answer:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Forks:
+    """Runs commands in forks of one process, which is started when it is needed."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._server: subprocess.Popen[str] | None = None
+
+    @property
+    def socket(self) -> str:
+        """The address; there is somebody listening."""
+        path = str(Path(self._folder.name, "socket"))
+        if self._server is None:
+            self._server = subprocess.Popen(
+                [sys.executable, str(HERE / "server.py"), path],
+                env=os.environ | PLAIN,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert self._server.stdout is not None
+            assert self._server.stdout.readline() == "ready\n"
+        return path
+
+    def run(self, *arguments: str, cwd: Path) -> Answer:
+        """Runs one command to its end, without anything on its standard input."""
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            open(os.devnull, "rb") as nothing,
+        ):
+            code = ask(
+                self.socket,
+                arguments,
+                cwd=str(cwd),
+                environment=os.environ | PLAIN,
+                streams=[file.fileno() for file in (nothing, out, err)],
+            )
+            said = []
+            for file in (out, err):
+                file.seek(0)
+                said.append(file.read().decode("utf-8").replace("\r\n", "\n"))
+        return Answer(code, *said)
+
+    def program(self, path: Path) -> None:
+        """Makes `path` an executable that does what `fromscratch` does."""
+        client = [sys.executable, "-S", "-E", str(HERE / "client.py"), self.socket]
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def close(self) -> None:
+        """Ends the process that forks."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+        self._folder.cleanup()
