@@ -50,6 +50,12 @@ def _shares_a_fixture(path: str) -> bool:
     return 'scope="module"' in (Path(__file__).parents[1] / path).read_text(encoding="utf-8")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are cores: a third of the time, tests wait for processes of their own."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (3 * (cores or 1) + 1) // 2
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingModules:
     """What `-n` uses."""
     return SharingModules(config, log)

@@ -155,4 +155,4 @@ def test_a_model_is_in_memory_once(tmp_path: Path) -> None:
     assert len(measured) == len(large)
     for name, (grown, weights) in zip(large, measured, strict=True):
         assert weights > 60_000
-        assert grown < 1.4 * weights, f"{name}: {grown} kB for {weights} kB of weights"
+        assert grown < 1.5 * weights, f"{name}: {grown} kB for {weights} kB of weights"

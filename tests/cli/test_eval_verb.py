@@ -74,12 +74,12 @@ MISTAKES = {
         ["--split train means one side of prepared data", "Leave --split out"],
     ),
     "an eval on broken text": (
-        ["run", "--data", "odd/line.jsonl"],
-        ["odd/line.jsonl, line 2", "--on-bad skip"],
+        ["run", "--data", "strange/line.jsonl"],
+        ["strange/line.jsonl, line 2", "--on-bad skip"],
     ),
     "an eval on tokens of nobody knows whom": (
-        ["run", "--data", "odd/ids.npy"],
-        ["is tokens already", "fromscratch prepare odd/ids.npy --tokenizer"],
+        ["run", "--data", "strange/ids.npy"],
+        ["is tokens already", "fromscratch prepare strange/ids.npy --tokenizer"],
     ),
     "an eval where nothing computes": (
         ["run", "--device", "gpu"],
@@ -95,9 +95,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_with_its_fix(mistake: str, evaluate: Callable, place: Path) -> None:
-    (place / "odd").mkdir(exist_ok=True)
-    (place / "odd/line.jsonl").write_text('{"text": "good"}\n{"text": "cut off\n')
-    np.save(place / "odd/ids.npy", np.array([65, 30, 256], np.uint16))
+    (place / "strange").mkdir(exist_ok=True)
+    (place / "strange/line.jsonl").write_text('{"text": "good"}\n{"text": "cut off\n')
+    np.save(place / "strange/ids.npy", np.array([65, 30, 256], np.uint16))
     kept = place / "run/evals.jsonl"
     before = kept.read_bytes() if kept.exists() else None
     arguments, expected = MISTAKES[mistake]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fromscratch.report import series
@@ -83,6 +83,7 @@ def test_outliers_stay_off_the_axis_but_the_start_of_a_curve_does_not() -> None:
     assert 4 < high < 100
 
 
+@example(0.0, 5e-324)
 @given(st.floats(-1e30, 1e30), st.floats(-1e30, 1e30))
 def test_a_linear_axis_holds_its_data_and_has_labels(one: float, other: float) -> None:
     low, high = sorted((one, other))

@@ -142,11 +142,16 @@ class Scale:
         return np.asarray((values - self.low) / (self.high - self.low))
 
 
+# A fifth of less than this is no power of ten that a float has.
+_SMALLEST_SPAN = 1e-300
+
+
 def linear_scale(low: float, high: float, *, aim: int = 5, padding: float = 0.04) -> Scale:
     """A linear axis over [low, high] and a little more, with about `aim` round ticks."""
-    if not high > low:
+    if not high - low > _SMALLEST_SPAN:
         # One value only: put it in the middle of a range of its own size.
-        around = abs(low) * 0.1 or 1.0
+        around = max(abs(low), abs(high)) * 0.1
+        around = around if around > _SMALLEST_SPAN else 1.0
         low, high = low - around, low + around
     extra = padding * (high - low)
     low, high = low - extra, high + extra
