@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.cells import cell_len, set_cell_size
 
+from fromscratch.cli.progress import progress, tokens_a_second
 from fromscratch.cli.show import out, say, size, table
-from fromscratch.cli.tokens_progress import tokens_progress
 from fromscratch.foundation.errors import UserError
 from fromscratch.report.numerals import percent
 
@@ -62,8 +62,8 @@ def show(
     options = AuditOptions(context=context, samples=samples, seed=seed)
     if full:
         options = AuditOptions(context=context, samples=samples, seed=seed, most_tokens=None)
-    with tokens_progress() as progress:
-        found = audit(data, options, progress=progress)
+    with progress(tokens_a_second) as report:
+        found = audit(data, options, progress=report)
     sentences = advice(found)
     if picture is not None:
         from fromscratch.report.length_picture import length_picture

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fromscratch.cli.data_verb import fitting, paragraph
+from fromscratch.cli.progress import progress, tokens_a_second
 from fromscratch.cli.show import out, say
-from fromscratch.cli.tokens_progress import tokens_progress
 from fromscratch.foundation.errors import UserError
 from fromscratch.report.numerals import percent
 
@@ -63,13 +63,13 @@ def run(
         raise UserError(f"--ngram {ngram} is not from 2 to {LONGEST}.", fix="Usual is 13.")
     sets = [load_items(path, part=part.value) for path in against]
     items = [item for items in sets for item in items]
-    with tokens_progress() as progress:
+    with progress(tokens_a_second) as report:
         result = find_contamination(
             data,
             items,
             ngram=ngram,
             most_tokens=None if full else _MOST_TOKENS,
-            progress=progress,
+            progress=report,
         )
     per_file: list[tuple[Path, Contamination]] = []
     first = 0

@@ -6,22 +6,11 @@ What can be found wrong before the first batch is: files are read, packages look
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 from fromscratch.checkpoint.bundle import ModelBundle
-from fromscratch.cli.show import err
+from fromscratch.cli.progress import Report, items_a_second, progress
 from fromscratch.evaluate.core import core_records, n_questions
 from fromscratch.evaluate.core_bundle import read_bundle
 from fromscratch.evaluate.harness import harness_records, refuse_missing_harness
@@ -33,12 +22,9 @@ from fromscratch.foundation.errors import UserError
 
 BOTH_STYLES: tuple[Style, ...] = ("completion", "harness")
 
-_QUIET_SECONDS = 2.0
 # Positions in the network at a time.
 _TOKENS_ON_CPU = 8_192
 _TOKENS_ON_GPU = 16_384
-
-Report = Callable[[str, int, int], None]
 
 
 def task_records(
@@ -83,7 +69,7 @@ def task_records(
     else:
         batch_tokens = batch_size * context
     records: list[EvalRecord] = []
-    with _progress() as report:
+    with progress(items_a_second) as report:
         if items is not None:
             assert hellaswag is not None
             for style in styles:
@@ -146,42 +132,6 @@ def _check(
 
 
 # --- what is seen meanwhile -----------------------------------------------------------------------
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """Yields what takes (what is under way, done, to do); shown on a terminal, after a while."""
-    if not err.is_terminal:
-        yield lambda stage, done, total: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=err, transient=True)
-    began = time.monotonic()
-    stages: dict[str, tuple[TaskID, float]] = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if stage not in stages:
-            for task, _ in stages.values():
-                progress.update(task, visible=False)
-            stages[stage] = (progress.add_task(stage, total=total, rate=""), now)
-        task, start = stages[stage]
-        rate = f"{done / max(now - start, 1e-3):,.1f}/s"
-        progress.update(task, completed=done, total=total, rate=rate)
-        if now - began > _QUIET_SECONDS and not progress.live.is_started:
-            progress.start()
-
-    try:
-        yield report
-    finally:
-        if progress.live.is_started:
-            progress.stop()
 
 
 def _counter(report: Report, stage: str, total: int) -> Callable[[int], None]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fromscratch.checkpoint.bundle import load_bundle, model_folder, read_model_config
-from fromscratch.cli.eval_progress import eval_progress
 from fromscratch.cli.eval_table import Difference
+from fromscratch.cli.progress import progress, tokens_a_second
 from fromscratch.data.documents import Split
 from fromscratch.data.sources import SourceReport
 from fromscratch.evaluate.evaluated import evaluated_model, run_of
@@ -202,8 +202,16 @@ def _measure_one(
             choose_precision(wish.precision, device),
             wish.limit,
         )
-        with eval_progress(name, sum(text.size for text in wish.texts)) as watch:
-            result = evaluate_texts(bundle, model, wish.texts, options, log=log, watch=watch)
+        total = sum(text.size for text in wish.texts)
+        with progress(tokens_a_second) as report:
+            result = evaluate_texts(
+                bundle,
+                model,
+                wish.texts,
+                options,
+                log=log,
+                watch=lambda passed, n_tokens: report(name, passed, total, n_tokens),
+            )
         records += result.records
         measured.report = result.report  # the same for every model
         if str(protocol) not in "\n".join(measured.sentences):

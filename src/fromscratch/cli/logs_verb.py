@@ -49,12 +49,14 @@ def import_(
 
     Example: fromscratch logs import out/train.log --out runs/nanogpt
     """
-    from fromscratch.cli.bytes_progress import bytes_progress
+    from fromscratch.cli.progress import bytes_a_second, progress
     from fromscratch.logs.importing import ImportOptions, import_logs
 
     options = ImportOptions(log_format, name, tokens_per_step, part, picture)
-    with bytes_progress("reading") as progress:
-        record = import_logs(sources, out, options, progress=progress)
+    with progress(bytes_a_second) as report:
+        record = import_logs(
+            sources, out, options, progress=lambda done, total: report("reading", done, total)
+        )
     if as_json:
         typer.echo(json.dumps(json.loads(record.to_json())))
         return
