@@ -148,11 +148,14 @@ def test_a_model_is_in_memory_once(tmp_path: Path) -> None:
         model.save_pretrained(tmp_path / name)
     made("gpt2", tmp_path / "small")
     folders = [str(tmp_path / name) for name in ("small", *large)]
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *folders], capture_output=True, text=True, check=True
-    )
-    measured = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
-    assert len(measured) == len(large)
-    for name, (grown, weights) in zip(large, measured, strict=True):
+    # What the kernel counts for mapped files jitters when the machine is busy: the least of three.
+    runs = []
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, *folders], capture_output=True, text=True, check=True
+        )
+        runs.append([tuple(map(int, line.split())) for line in done.stdout.splitlines()])
+    for name, *measured in zip(large, *runs, strict=True):
+        grown, weights = min(measured)
         assert weights > 60_000
-        assert grown < 1.5 * weights, f"{name}: {grown} kB for {weights} kB of weights"
+        assert grown < 1.4 * weights, f"{name}: {grown} kB for {weights} kB of weights"
