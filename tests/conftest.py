@@ -19,6 +19,7 @@ from fromscratch.data.shards import Shard, TokenStream
 from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
 from fromscratch.tokenizer.build import gpt2_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
+from tests.data.hub_server import HubServer
 from tests.forking.forks import Forks
 
 # Matrices this small gain nothing from more threads, and waiting for busy cores costs much; that is
@@ -100,6 +101,15 @@ def gpt2(gpt2_vocabulary: Path) -> Tokenizer:
 def shakespeare(shared_data: Path) -> str:
     """1,115,394 characters."""
     return (shared_data / "shakespeare" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty hub on this machine; nobody is logged in."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with HubServer() as server:
+        yield server
 
 
 StreamMaker = Callable[[Sequence[Sequence[int]]], TokenStream]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,6 @@ from fromscratch.tokenizer.build import bytes_tokenizer
 from tests.data.hub_server import HubServer, Trouble
 
 QUICK = Patience(attempts=3, first_pause=0.01, tell=lambda message: None)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    with HubServer() as server:
-        yield server
 
 
 @pytest.fixture(scope="module", params=["one file", "several files"])

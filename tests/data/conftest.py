@@ -17,15 +17,6 @@ QUICK = Patience(attempts=3, first_pause=0.01, tell=lambda message: None)
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """An empty hub; nobody is logged in."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture
 def open_set(hub: HubServer, tmp_path: Path) -> Iterator[Callable[..., HubDataset]]:
     """Opens data sets of that hub, with copies in `tmp_path / "copies"`."""
     opened = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -70,20 +69,17 @@ def test_the_same_items_from_json_lines_and_parquet(tmp_path: Path):
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    with HubServer() as server:
-        server.add(
-            "Rowan/hellaswag",
-            {
-                "data/train-00000-of-00001.parquet": parquet(rows(3)),
-                "data/validation-00000-of-00001.parquet": parquet(rows(7)),
-                "data/test-00000-of-00001.parquet": parquet(rows(5)),
-                "README.md": b"---\n---\n",
-            },
-        )
-        yield server
+def with_hellaswag(hub: HubServer) -> HubServer:
+    hub.add(
+        "Rowan/hellaswag",
+        {
+            "data/train-00000-of-00001.parquet": parquet(rows(3)),
+            "data/validation-00000-of-00001.parquet": parquet(rows(7)),
+            "data/test-00000-of-00001.parquet": parquet(rows(5)),
+            "README.md": b"---\n---\n",
+        },
+    )
+    return hub
 
 
 class OfThatHub(Copies):
@@ -101,8 +97,8 @@ class OfThatHub(Copies):
         )
 
 
-def test_from_the_hub_comes_the_validation_set(hub: HubServer, tmp_path: Path):
-    copies = OfThatHub(hub, tmp_path)
+def test_from_the_hub_comes_the_validation_set(with_hellaswag: HubServer, tmp_path: Path):
+    copies = OfThatHub(with_hellaswag, tmp_path)
     items = read_hellaswag("hf:Rowan/hellaswag", copies=copies)
     (tmp_path / "a.jsonl").write_text(lines(rows(7)))
     assert items == read_hellaswag(str(tmp_path / "a.jsonl"))

@@ -69,7 +69,7 @@ def task_records(
     else:
         batch_tokens = batch_size * context
     records: list[EvalRecord] = []
-    with progress(items_a_second) as report:
+    with progress(items_a_second, counts=True) as report:
         if items is not None:
             assert hellaswag is not None
             for style in styles:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 from filelock import FileLock, Timeout
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fromscratch.cli.progress import items_a_second, progress
 from fromscratch.cli.show import err, say
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
@@ -100,9 +98,15 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"Another process computes the landscape of {run}.") from None
-    with lock, _progress(points**2) as on_point:
+    with lock, progress(items_a_second, counts=True) as report:
         file = PointsFile(paths.landscape, settings)
-        on_point(file.done)
+        before = file.done
+
+        def on_point(done: int) -> None:
+            # Points that were there before are not counted into the rate.
+            report("loss landscape", done, points**2, done - before)
+
+        on_point(before)
         model = bundle.model.to(resolve_device("auto"))
         model.build_tables(model.device)
         batch_size = max(1, _TOKENS_AT_A_TIME // context)
@@ -122,18 +126,3 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
         picture, landscape_picture(found, f"Loss around the weights of {run.resolve().name}")
     )
     say(str(picture))
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the points that are there and the time left, on a terminal."""
-    columns = (
-        TextColumn("loss landscape"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("points"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from fromscratch.cli.show import err, size
 
@@ -47,11 +54,12 @@ def items_a_second(rate: float) -> str:
 
 
 @contextmanager
-def progress(in_words: Callable[[float], str]) -> Iterator[Report]:
+def progress(in_words: Callable[[float], str], *, counts: bool = False) -> Iterator[Report]:
     """Yields what is told how the work advances.
 
     Args:
         in_words: Makes words of a rate, which is a number a second.
+        counts: Whether the numbers themselves are shown: how many of how many.
     """
     if not err.is_terminal:
         yield lambda stage, done, total, counted=None: None
@@ -59,6 +67,7 @@ def progress(in_words: Callable[[float], str]) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
+        *([MofNCompleteColumn()] if counts else []),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )

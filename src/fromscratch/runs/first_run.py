@@ -23,6 +23,7 @@ from fromscratch.evaluate.loss import evaluate_loss
 from fromscratch.evaluate.yardsticks import Yardstick, yardsticks
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import resolve_device, synchronize
+from fromscratch.foundation.host_memory import keep_freed_memory
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
@@ -101,9 +102,11 @@ def plan_first_run(source: str, minutes: float, overrides: list[str], *, report:
 def measure_step(recipe: Recipe) -> float:
     """Seconds of one update on this machine: the median of a few, on a model thrown away.
 
-    As the run will make them: in its precision, compiled where it will be.
+    As the run will make them: in its precision, compiled where it will be, in memory that is kept.
     """
     device = resolve_device(recipe.train.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
     data = _training_data(recipe)
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
