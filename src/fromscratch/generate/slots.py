@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.generate.ready import pack_for_batches
 from fromscratch.model.gpt import GPT
 from fromscratch.model.kv_cache import KVCache, KVRows
 
@@ -75,6 +76,8 @@ class Slots:
         assert n_slots > 0, "no slots"
         assert chunk > 0, "an empty portion"
         self.model, self.n_slots, self.chunk = model, n_slots, chunk
+        if n_slots > 2:
+            pack_for_batches(model)
         self.capacity = min(capacity or model.config.context, model.config.context)
         self._caches: dict[int, KVCache] = {}  # made when a slot is first used, then kept
         self._free = list(range(n_slots))[::-1]

@@ -75,6 +75,9 @@ class GPT(nn.Module):
     """Whether training keeps only each block's input and computes the rest again in the backward
     pass: the same gradients for a third more time and much less memory. No part of the model."""
 
+    packed_head: Tensor | None = None
+    """The head's matrix as `few_rows.pack` made it, for generating."""
+
     position_table: Tensor
     """Rotary (2, context, hd) or sinusoidal (context, C) numbers; empty with learned positions."""
 
@@ -208,6 +211,7 @@ class GPT(nn.Module):
             vocab_size=self.config.vocab_size,
             softcap=self.config.logit_softcap,
             int8=self.int8_head,
+            packed=self.packed_head,
         )
 
     def _rope(self, where: slice | Tensor) -> tuple[Tensor, Tensor] | None:
