@@ -102,7 +102,7 @@ def pack_for_batches(model: GPT) -> None:
     more than a quarter of the memory that is free.
     """
     head, weight = model.output, model.embed.weight
-    if weight.dtype != torch.float32 or not few_rows.is_available(weight.device):
+    if weight.dtype != torch.float32 or not few_rows.is_available(weight.device.type):
         return
     if model.int8_head is not None or model.packed_head is not None:
         return

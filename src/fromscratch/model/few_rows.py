@@ -11,6 +11,8 @@ Shapes: N rows, K inputs, M outputs, G pieces.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,10 +27,11 @@ _PIECES = 8
 """As many as threads can share; the result does not depend on how many there are."""
 
 
-def is_available(device: torch.device) -> bool:
-    """Whether this torch has what this file takes, for that device."""
+@cache
+def is_available(device: str) -> bool:
+    """Whether this torch has what this file takes, for that type of device."""
     return (
-        device.type == "cpu"
+        device == "cpu"
         and torch.backends.mkl.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
@@ -37,10 +40,10 @@ def is_available(device: torch.device) -> bool:
 def suits(x: Tensor) -> bool:
     """Whether this file is for these inputs: few rows, nobody differentiates or compiles."""
     return (
-        not torch.is_grad_enabled()
-        and x.dtype == torch.float32
-        and x.numel() < MOST_ROWS * x.shape[-1]
-        and is_available(x.device)
+        x.numel() < MOST_ROWS * x.shape[-1]
+        and not torch.is_grad_enabled()
+        and x.dtype is torch.float32
+        and is_available(x.device.type)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
@@ -79,15 +82,18 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    whole = len(weight) - len(weight) % _PIECES
+    n_out, n_in = weight.shape
+    whole = n_out - n_out % _PIECES
     if not whole:
         return F.linear(x, weight, bias)
-    if whole < len(weight):
+    if whole < n_out:
         rest = None if bias is None else bias[whole:]
         most = _one_row(x, weight[:whole], None if bias is None else bias[:whole])
         return torch.cat((most, F.linear(x, weight[whole:], rest)), dim=-1)
-    pieces = weight.view(_PIECES, -1, weight.shape[1])  # (G, M/G, K)
-    column = x.view(1, -1).t().expand(_PIECES, -1, -1)  # (G, K, 1)
+    pieces = weight.view(_PIECES, -1, n_in)  # (G, M/G, K)
+    # The row as a column, the same one for each piece: (G, K, 1). For MKL to take the kernel that
+    # is fast here its last stride must be K.
+    column = x.contiguous().as_strided((_PIECES, n_in, 1), (0, 1, n_in))
     if bias is None:
         out = torch.bmm(pieces, column)  # (G, M/G, 1)
     else:
