@@ -7,13 +7,15 @@ nkv key/value heads, hd head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fromscratch.model import by_hand
 from fromscratch.model.config import ModelConfig
-from fromscratch.model.kv_cache import KVCache
+from fromscratch.model.kv_cache import KVCache, KVRows
 from fromscratch.model.linear import Linear
 from fromscratch.model.norm import make_qk_norm
 from fromscratch.model.positions import rotate
@@ -32,7 +34,7 @@ class AttentionInputs:
 
     rope: tuple[Tensor, Tensor] | None = None
     mask: Tensor | None = None
-    cache: KVCache | None = None
+    cache: KVCache | KVRows | None = None
 
 
 class Attention(nn.Module):
@@ -89,9 +91,11 @@ class Attention(nn.Module):
         """Maps (B, T, C) to (B, T, C)."""
         batch, length, _ = x.shape
         q, k, v = self.project(x, inputs)
-        if inputs.cache is not None:
+        if isinstance(inputs.cache, KVCache):
             k, v = inputs.cache.append(self.layer, k, v)  # (B, nkv, S, hd)
-        if self._is_short(q, k, inputs):
+        if isinstance(inputs.cache, KVRows):
+            y = self._attend_rows(q, k, v, inputs.cache)
+        elif self._is_short(q, k, inputs):
             y = by_hand.short_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
             y = y.transpose(0, 1)
         else:
@@ -99,8 +103,17 @@ class Attention(nn.Module):
         y = self.out(y.transpose(1, 2).reshape(batch, length, -1))  # (B, T, C)
         if self.extra is not None:
             y = self.extra(y)
-        out: Tensor = self.resid_dropout(y)
-        return out
+        # Generation makes so many calls for each token that one without effect is felt.
+        return cast(Tensor, self.resid_dropout(y)) if self.training else y
+
+    def _attend_rows(self, q: Tensor, k: Tensor, v: Tensor, cache: KVRows) -> Tensor:
+        """Each sequence's new queries with its own past: (1, nh, T, hd) to (1, nh, T, hd)."""
+        parts = (x.split(cache.counts, dim=2) for x in (q, k, v))
+        out = []
+        for row, mask, queries, *new in zip(cache.rows, cache.masks, *parts, strict=True):
+            keys, values = row.append(self.layer, *new)
+            out.append(self._attend(queries, keys, values, AttentionInputs(mask=mask)))
+        return torch.cat(out, dim=2)
 
     def _is_short(self, q: Tensor, k: Tensor, inputs: AttentionInputs) -> bool:
         """Whether all scores may be made at once: plain causal attention of a short context."""
