@@ -19,6 +19,7 @@ def ask(
     cwd: str,
     environment: Mapping[str, str],
     streams: Sequence[int],
+    terminal: bool = False,
 ) -> int:
     """The exit code of a command; negative: the signal that ended it.
 
@@ -28,8 +29,14 @@ def ask(
         cwd: Where it runs.
         environment: What it sees.
         streams: Descriptors of its standard input, output and error.
+        terminal: Whether these are a terminal, whose keys (Ctrl-C) and whose end reach it.
     """
-    job = {"arguments": list(arguments), "cwd": cwd, "environment": dict(environment)}
+    job = {
+        "arguments": list(arguments),
+        "cwd": cwd,
+        "environment": dict(environment),
+        "terminal": terminal,
+    }
     message = json.dumps(job).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)

@@ -11,6 +11,7 @@ say, is tested with a process of its own.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -18,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import termios
 import traceback
 from typing import Any
 
@@ -35,6 +37,9 @@ def run(job: dict[str, Any], streams: list[int]) -> int:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if job["terminal"]:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.argv = ["fromscratch", *job["arguments"]]
     code: object = 0
     try:
