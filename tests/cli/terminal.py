@@ -21,7 +21,7 @@ from tests.forking.client import ask
 from tests.forking.forks import Forks
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1b[A", "\t"
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 class Terminal:
@@ -41,7 +41,7 @@ class Terminal:
         cwd: Path,
         environment: Mapping[str, str],
         forks: Forks | None = None,
-        size: tuple[int, int] = (100, 50),
+        size: tuple[int, int] = (200, 60),
     ) -> None:
         self.raw = b""
         self._lock = threading.Lock()
