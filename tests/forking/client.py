@@ -19,6 +19,7 @@ def ask(
     cwd: str,
     environment: Mapping[str, str],
     streams: Sequence[int],
+    before: object = None,
     terminal: bool = False,
 ) -> int:
     """The exit code of a command; negative: the signal that ended it.
@@ -29,14 +30,17 @@ def ask(
         cwd: Where it runs.
         environment: What it sees.
         streams: Descriptors of its standard input, output and error.
+        before: The path of a program in Python that it runs first.
         terminal: Whether these are a terminal, whose keys (Ctrl-C) and whose end reach it.
     """
-    job = {
+    job: dict[str, object] = {
         "arguments": list(arguments),
         "cwd": cwd,
         "environment": dict(environment),
         "terminal": terminal,
     }
+    if before is not None:
+        job["before"] = str(before)
     message = json.dumps(job).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)

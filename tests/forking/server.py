@@ -16,6 +16,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -43,6 +44,8 @@ def run(job: dict[str, Any], streams: list[int]) -> int:
     sys.argv = ["fromscratch", *job["arguments"]]
     code: object = 0
     try:
+        if "before" in job:
+            runpy.run_path(job["before"])
         main()
     except SystemExit as end:
         code = end.code
