@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fromscratch.model import few_rows
 from fromscratch.model.linear import product, suits_onednn
 
 CHUNK_BYTES = 64 * 2**20
@@ -51,7 +52,8 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Maps (..., C) to (..., P); those of padding ids are -inf."""
-        return self.finish(F.linear(hidden, self.weight, self.bias))
+        linear = few_rows.product if few_rows.suits(hidden) else F.linear
+        return self.finish(linear(hidden, self.weight, self.bias))
 
     def finish(self, products: Tensor) -> Tensor:
         """What the products (..., P) with the matrix still lack: the cap, and the padding's -inf.

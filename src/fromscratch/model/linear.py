@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_FEW_ROWS = 64
+from fromscratch.model import few_rows
+
+_FEW_ROWS = few_rows.MOST_ROWS
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,6 +72,8 @@ class Linear(nn.Linear):
 
     def of(self, function: Activation | None, x: Tensor) -> Tensor:
         """Applies the layer to `function(x)`."""
+        if few_rows.suits(x):
+            return few_rows.product(x if function is None else function(x), self.weight, self.bias)
         if not suits_onednn(x):
             return F.linear(x if function is None else function(x), self.weight, self.bias)
         out: Tensor = _LinearOf.apply(  # type: ignore[no-untyped-call]
