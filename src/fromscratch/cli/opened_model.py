@@ -63,4 +63,7 @@ def conversing(bundle: ModelBundle, wanted: str | None) -> ModelBundle:
 
 def how_to_teach(named: str) -> str:
     """The command that makes a chat model of a base model."""
-    return f"To teach it to answer: fromscratch train sft-110 --from {shlex.quote(named)}"
+    return (
+        f"To teach it to answer: fromscratch train sft-110 --from {shlex.quote(named)} "
+        "data.path=instructions.json"
+    )
