@@ -21,6 +21,7 @@ from fromscratch.model.attention import Attention, AttentionInputs
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.cross_entropy import Head
 from fromscratch.model.init import initialise
+from fromscratch.model.int8 import Int8Linear
 from fromscratch.model.kv_cache import KVCache, KVRows
 from fromscratch.model.mlp import MLP
 from fromscratch.model.norm import make_norm
@@ -95,6 +96,8 @@ class GPT(nn.Module):
             if config.tie_embeddings
             else nn.Linear(config.d_model, config.padded_vocab, bias=config.head_bias)
         )
+        # Of a quantised model, which is for use only; its other linear layers are such, too.
+        self.int8_head: Int8Linear | None = None
         self.build_tables(self.embed.weight.device)
         if not self.embed.weight.is_meta:
             initialise(self, config, torch.Generator().manual_seed(seed))
@@ -169,7 +172,7 @@ class GPT(nn.Module):
             table: Tensor = self.positions.weight
             x = x + table[where]
         elif self.config.positions == "sinusoidal":
-            x = x + self.position_table[where]
+            x = x + self.position_table[where].to(x.dtype)
         x = self.embed_dropout(x)
         inputs = AttentionInputs(
             rope=self._rope(where),
@@ -204,6 +207,7 @@ class GPT(nn.Module):
             bias=None if self.head is None else self.head.bias,
             vocab_size=self.config.vocab_size,
             softcap=self.config.logit_softcap,
+            int8=self.int8_head,
         )
 
     def _rope(self, where: slice | Tensor) -> tuple[Tensor, Tensor] | None:
