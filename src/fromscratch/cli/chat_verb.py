@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
-from fromscratch.cli.sampling_settings import TextSettings, option
+from fromscratch.cli.sampling_settings import Device, DType, Quantize, TextSettings, option
 from fromscratch.cli.show import err, print_warning
 from fromscratch.cli.terminal_text import shown
 
@@ -32,9 +32,13 @@ def run(
     top_p: float = option("top_p", default=1.0),
     min_p: float = option("min_p", default=0.0),
     repetition_penalty: float = option("repetition_penalty", default=1.0),
+    presence_penalty: float = option("presence_penalty", default=0.0),
+    frequency_penalty: float = option("frequency_penalty", default=0.0),
     seed: int = option("seed", default=0),
     stop: list[str] = option("stop", default=[]),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1 or mps."),
+    quantize: Quantize = None,
+    dtype: DType = "auto",
+    device: Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print JSON, an object for each answer."),
 ) -> None:
     """Talks with a model. A base model, which was not taught to answer, goes on with your text.
@@ -49,9 +53,20 @@ def run(
         from fromscratch.cli.opened_model import conversing, open_model
         from fromscratch.generate.sampling import SamplingOptions
 
-        sampling = SamplingOptions(temperature, top_k, top_p, seed, min_p, repetition_penalty)
+        sampling = SamplingOptions(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+        )
         settings = TextSettings(sampling, max_new_tokens, tuple(stop))
-        bundle = conversing(open_model(model, device=device), template)
+        bundle = conversing(
+            open_model(model, device=device, dtype=dtype, quantize=quantize), template
+        )
         talk = Talk(bundle, settings, system=system)
     if not interactive:
         from fromscratch.cli.chat_lines import answer_messages, lines_of_standard_input

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.sampling_settings import TextSettings, option
+from fromscratch.cli.sampling_settings import Device, DType, Quantize, TextSettings, option
 from fromscratch.cli.show import err
 from fromscratch.cli.terminal_text import TextWriter
 from fromscratch.foundation.errors import UserError
@@ -32,6 +32,8 @@ def run(
     top_p: float = option("top_p", default=1.0),
     min_p: float = option("min_p", default=0.0),
     repetition_penalty: float = option("repetition_penalty", default=1.0),
+    presence_penalty: float = option("presence_penalty", default=0.0),
+    frequency_penalty: float = option("frequency_penalty", default=0.0),
     seed: int = option("seed", default=0),
     stop: list[str] = option("stop", default=[]),
     n: int = typer.Option(1, "--n", "-n", min=1, max=_MOST_SAMPLES, help="Samples to write."),
@@ -44,7 +46,9 @@ def run(
     slide: bool = typer.Option(
         True, help="Past the model's context, go on with the newer half of the text; or refuse."
     ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1 or mps."),
+    quantize: Quantize = None,
+    dtype: DType = "auto",
+    device: Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
 ) -> None:
     """Continues a prompt with a trained model. Ctrl-C ends the text.
@@ -59,9 +63,18 @@ def run(
     from fromscratch.cli.opened_model import open_model
     from fromscratch.generate.sampling import SamplingOptions
 
-    sampling = SamplingOptions(temperature, top_k, top_p, seed, min_p, repetition_penalty)
+    sampling = SamplingOptions(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+    )
     settings = TextSettings(sampling, max_new_tokens, tuple(stop))
-    bundle = open_model(model, device=device)
+    bundle = open_model(model, device=device, dtype=dtype, quantize=quantize)
     job = Job(bundle, prompt, settings, slide=slide, logprobs=logprobs)
     writer = TextWriter(sys.stdout)
     if as_json:

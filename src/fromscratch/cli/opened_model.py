@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     from fromscratch.checkpoint.bundle import ModelBundle
 
 
-def open_model(named: str, *, device: str) -> ModelBundle:
+def open_model(named: str, *, device: str, dtype: str, quantize: str | None) -> ModelBundle:
     """Reads a model and puts it where it is to write.
 
     Args:
         named: A run, a checkpoint, a Hugging Face folder, or a name on the hub.
-        device: As for `resolve_device`.
+        device: As for `make_ready`, and so are the others.
+        dtype: Of the weights.
+        quantize: `int8`, or None.
 
     Raises:
-        UserError: There is no such model or device.
+        UserError: There is no such model or device, or something does not go together.
     """
     from fromscratch.foundation.hardware import resolve_device
 
-    target = resolve_device(device, setting="--device ")
+    resolve_device(device, setting="--device ")  # refused before a large model is read
     from fromscratch.checkpoint.bundle import load_bundle
+    from fromscratch.generate.ready import make_ready
 
     bundle = load_bundle(named)
-    bundle.model.to(target)
+    make_ready(bundle.model, device=device, dtype=dtype, quantize_to=quantize)
     return bundle
 
 

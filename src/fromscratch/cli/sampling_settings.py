@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -51,6 +51,10 @@ SETTINGS: Mapping[str, Setting] = {
     "repetition_penalty": Setting(
         float, _NUMBER, "Above 1, tokens that were there already get less likely."
     ),
+    "presence_penalty": Setting(
+        float, _NUMBER, "Above 0, tokens that it wrote already get less likely, once."
+    ),
+    "frequency_penalty": Setting(float, _NUMBER, "The same for each time that it wrote them."),
     "seed": Setting(int, _WHOLE, "Of the draws: the same text for the same seed."),
     "max_new_tokens": Setting(int, _WHOLE, "Tokens to write at most."),
     "stop": Setting(
@@ -64,6 +68,17 @@ SETTINGS: Mapping[str, Setting] = {
 def option(name: str, **more: Any) -> Any:
     """The setting as an option of a verb, with its words."""
     return typer.Option(help=SETTINGS[name].help, **more)
+
+
+Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+DType: TypeAlias = Annotated[
+    str,
+    typer.Option(help="Of the weights: float32, bfloat16, float16; auto knows the device."),
+]
+Quantize: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="int8: a byte a weight, on a CPU; faster, and slightly less exact."),
+]
 
 
 @dataclass(frozen=True)
