@@ -24,6 +24,7 @@ from fromscratch.cli.stopping import Stop
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.generate.engine import TextPiece, generate_text
+from fromscratch.generate.memory import Memory
 
 Ended = Literal["end", "limit", "context", "stopped"]
 
@@ -90,6 +91,7 @@ class Talk:
         self.dropped = 0
         self.saved: set[Path] = set()
         self._draws = 0
+        self._memory = Memory(bundle.model)
 
     @property
     def context(self) -> int:
@@ -219,4 +221,5 @@ class Talk:
             options=replace(sampling, seed=drawn),
             stop=stop,
             stop_ids=stops,
+            memory=self._memory,
         )
