@@ -180,6 +180,19 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chat: Opened, tmp_path: Pat
     assert terminal.wait_for_end() == 0
 
 
+def test_keys_pressed_while_the_model_loads_and_writes_are_read_afterwards(
+    chat: Opened, tmp_path: Path
+):
+    terminal = chat("endless", "--max-new-tokens", "3000")
+    terminal.type("Go")
+    terminal.wait_for("on and on and")
+    terminal.type("/set max_new_tokens 4")
+    terminal.wait_for("cut off at 3,000 tokens")
+    terminal.wait_for("max_new_tokens is 4, was 3000")
+    shown = terminal.text.replace("\n", "")
+    assert shown.index("cut off at") < shown.index("/set max")
+
+
 def test_a_message_of_several_lines(chat: Opened, tmp_path: Path):
     terminal = chat("chatty")
     terminal.type("one\\")
@@ -255,6 +268,7 @@ def test_a_base_model_goes_on_with_a_text_and_says_how_to_teach_it(chat: Opened,
     terminal.type("/save text.json")
     terminal.wait_for("saved as")
     wanted = said_after(BASE, len("It was "), limit=20)
+    assert f"> /more\nIt was {wanted}\n" in terminal.text
     assert json.loads((tmp_path / "text.json").read_text()) == [
         {"prompt": "It was ", "completion": wanted}
     ]

@@ -10,6 +10,7 @@ import sys
 
 from rich.text import Text
 
+from fromscratch.chat.dialogue import Writing
 from fromscratch.cli.chat_commands import COMMANDS, run_command
 from fromscratch.cli.chat_history import ChatHistory, history_path
 from fromscratch.cli.chat_keyboard import Keyboard
@@ -18,6 +19,8 @@ from fromscratch.cli.show import out, print_error, print_warning
 from fromscratch.cli.stopping import stopped_by_ctrl_c
 from fromscratch.cli.terminal_text import TextWriter, shown, silent_keyboard
 from fromscratch.foundation.errors import UserError
+
+_LINE = 60
 
 
 class Console:
@@ -79,6 +82,9 @@ class Console:
     def _answer(self) -> None:
         """The model's words as they come, then a line about them."""
         writer = TextWriter(sys.stdout)
+        if isinstance(self._talk.thread, Writing):  # where the text that goes on stands
+            line = self._talk.thread.text.rpartition("\n")[2]
+            out.print(Text(shown(line[-_LINE:]), style="dim"), end="")
         try:
             with stopped_by_ctrl_c() as stop, silent_keyboard():
                 answer = self._talk.answer(writer.write, stop)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +12,7 @@ from rich.markup import escape
 
 from fromscratch.cli.sampling_settings import Device, DType, Quantize, TextSettings, option
 from fromscratch.cli.show import err, print_warning
-from fromscratch.cli.terminal_text import shown
+from fromscratch.cli.terminal_text import shown, silent_keyboard
 
 if TYPE_CHECKING:
     from fromscratch.checkpoint.bundle import ModelBundle
@@ -48,7 +49,7 @@ def run(
     Example: fromscratch chat runs/chat --temperature 0.7
     """
     interactive = prompt is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
-    with err.status(f"loading {escape(shown(model))} ...") if interactive else nullcontext():
+    with _loading(model) if interactive else nullcontext():
         from fromscratch.cli.chat_talk import Talk
         from fromscratch.cli.opened_model import conversing, open_model
         from fromscratch.generate.sampling import SamplingOptions
@@ -80,6 +81,13 @@ def run(
 
     _introduce(model, bundle)
     Console(talk).run()
+
+
+@contextmanager
+def _loading(named: str) -> Iterator[None]:
+    """Says what takes its time; what is typed meanwhile stands at the prompt afterwards."""
+    with silent_keyboard(), err.status(f"loading {escape(shown(named))} ..."):
+        yield
 
 
 def _introduce(named: str, bundle: ModelBundle) -> None:
