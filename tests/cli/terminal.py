@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyte
 
-from tests.forking.client import ask
+from tests.forking.client import begin, ended
 from tests.forking.forks import Forks
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1b[A", "\t"
@@ -60,11 +60,12 @@ class Terminal:
 
         def forked() -> None:
             assert forks is not None
-            self._code = ask(
+            running, _ = begin(
                 forks.socket, arguments, cwd=str(cwd), environment=environment,
                 streams=(slave, slave, slave), terminal=True,
             )  # fmt: skip
             os.close(slave)
+            self._code = ended(running)
 
         def alone() -> None:
             made = subprocess.Popen(
