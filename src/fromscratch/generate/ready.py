@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import torch
 
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.foundation.hardware import resolve_device
-from fromscratch.model import int8
+from fromscratch.foundation.hardware import available_memory, resolve_device
+from fromscratch.model import few_rows, int8
 from fromscratch.model.gpt import GPT
 from fromscratch.model.linear import Linear
 
@@ -93,6 +93,26 @@ def quantize(model: GPT, to: str) -> GPT:
     model.int8_head = int8.Int8Linear(head.weight, head.bias)
     model.head = None  # the embedding has the shape of the head, which is all that is asked of it
     return model
+
+
+def pack_for_batches(model: GPT) -> None:
+    """Makes steps of three rows and more up to twice as fast, for a second copy of the matrices.
+
+    Does nothing where that would not help (on a GPU, in 16 or 8 bits) or where the copy would take
+    more than a quarter of the memory that is free.
+    """
+    head, weight = model.output, model.embed.weight
+    if weight.dtype != torch.float32 or not few_rows.is_available(weight.device.type):
+        return
+    if model.int8_head is not None or model.packed_head is not None:
+        return
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    n_bytes = 4 * sum(layer.weight.numel() for layer in layers) + 4 * head.weight.numel()
+    if 4 * n_bytes > available_memory(weight.device):
+        return
+    for layer in layers:
+        layer.packed = few_rows.pack(layer.weight)
+    model.packed_head = few_rows.pack(head.weight)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -46,6 +46,7 @@ class Head:
         softcap: Logits are softcap * tanh(logits / softcap) (Gemma Team 2024); 0 for none.
         int8: Instead of weight (of which only the shape then counts) and bias, in a quantised
             model, which has no gradients.
+        packed: The weight as `few_rows.pack` made it.
     """
 
     weight: Tensor
@@ -53,13 +54,15 @@ class Head:
     vocab_size: int
     softcap: float = 0.0
     int8: Int8Linear | None = None
+    packed: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Maps (..., C) to (..., P); those of padding ids are -inf."""
         if self.int8 is not None:
             return self.finish(self.int8(hidden))
-        linear = few_rows.product if few_rows.suits(hidden) else F.linear
-        return self.finish(linear(hidden, self.weight, self.bias))
+        if few_rows.suits(hidden):
+            return self.finish(few_rows.product(hidden, self.weight, self.bias, self.packed))
+        return self.finish(F.linear(hidden, self.weight, self.bias))
 
     def finish(self, products: Tensor) -> Tensor:
         """What the products (..., P) with the matrix still lack: the cap, and the padding's -inf.

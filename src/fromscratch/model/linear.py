@@ -66,6 +66,9 @@ class Activation:
 class Linear(nn.Linear):
     """`torch.nn.Linear`: the same parameters, the same result up to rounding."""
 
+    packed: Tensor | None = None
+    """The weight as `few_rows.pack` made it, for generating; who changes the weight drops it."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., K) to (..., M)."""
         return self.of(None, x)
@@ -73,7 +76,8 @@ class Linear(nn.Linear):
     def of(self, function: Activation | None, x: Tensor) -> Tensor:
         """Applies the layer to `function(x)`."""
         if few_rows.suits(x):
-            return few_rows.product(x if function is None else function(x), self.weight, self.bias)
+            inputs = x if function is None else function(x)
+            return few_rows.product(inputs, self.weight, self.bias, self.packed)
         if not suits_onednn(x):
             return F.linear(x if function is None else function(x), self.weight, self.bias)
         out: Tensor = _LinearOf.apply(  # type: ignore[no-untyped-call]
