@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 VERBS = ["try", "plan", "prepare", "tokenizer train", "tokenizer compare",
-         "tokenizer inspect", "train", "resume", "generate", "report", "data show", "data merge",
-         "doctor", "bench", "eval", "judge", "watch"]  # fmt: skip
+         "tokenizer inspect", "train", "resume", "generate", "chat", "report", "data show",
+         "data merge", "doctor", "bench", "eval", "judge", "watch"]  # fmt: skip
 
 
 def test_help_lists_every_verb(fromscratch: Callable):

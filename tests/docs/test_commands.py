@@ -22,11 +22,15 @@ import typer
 from typed_commands import PAGES, ROOT, blocks, commands
 from typer.core import TyperGroup
 
+from fromscratch.cli.chat_commands import COMMANDS
 from fromscratch.cli.main import app
+from fromscratch.cli.sampling_settings import SETTINGS
+from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.sweep_plan import plan_sweep
 from fromscratch.train.guard_config import GuardConfig
+from tests.cli.chat_models import END, write_model
 from tests.forking.forks import Forks
 
 # A newcomer has ten minutes; a test has seconds. Only lengths and vocabularies are changed, never
@@ -44,6 +48,7 @@ RUN_PAGES = {
     *(
         f"docs/{page}.md"
         for page in (
+            "chat",
             "checkpoints",
             "data",
             "evaluate",
@@ -236,6 +241,31 @@ def test_the_commands_about_planning_work_one_after_the_other(newcomer: Path):
 def test_the_commands_about_checkpoints_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/checkpoints.md", newcomer) == 3
     assert (newcomer / "runs/notes/checkpoints/latest").resolve().name == "step-00000016"
+
+
+def test_the_commands_about_chats_work_one_after_the_other(newcomer: Path):
+    (newcomer / "runs").mkdir()
+    write_model(newcomer / "runs/chat", [*b"A word. ", END], context=256, chats=True)
+    write_model(newcomer / "runs/notes", [*b"number 7 "], context=256, chats=False)
+    assert run_page("docs/chat.md", newcomer) == 4
+
+
+def test_the_table_of_settings_is_what_can_be_set():
+    rows = re.findall(
+        r"^\| (`[^|]+`) \| ([^|]*) \|", (ROOT / "docs/chat.md").read_text("utf-8"), re.MULTILINE
+    )
+    defaults = SamplingOptions()
+    named = {name: shown for names, shown in rows for name in re.findall(r"`(\w+)`", names)}
+    assert set(SETTINGS) == {name for name in named if name in SETTINGS}
+    for name, shown in named.items():
+        if hasattr(defaults, name):
+            assert float(shown) == getattr(defaults, name), name
+
+
+def test_the_table_of_commands_is_what_can_be_typed():
+    text = (ROOT / "docs/chat.md").read_text("utf-8")
+    for name in COMMANDS:
+        assert re.search(rf"^\|.*`{name}[` ]", text, re.MULTILINE), name
 
 
 def test_the_table_of_checkpoint_keys_is_the_recipe_s():

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from fromscratch.chat.conversations import Message
-from fromscratch.chat.rendering import prompt_ids
+from fromscratch.chat.rendering import prompt_ids, stop_ids
 from fromscratch.chat.template import template_named
-from fromscratch.checkpoint.bundle import ModelBundle
-from fromscratch.evaluate.judge_answers import answer_items, answer_of, too_long
+from fromscratch.checkpoint.bundle import ModelBundle, with_template
+from fromscratch.evaluate.judge_answers import answer_items, too_long
 from fromscratch.evaluate.judge_folder import Answer, AnswerSettings
 from fromscratch.evaluate.judge_items import JudgeItem
-from fromscratch.generate.engine import continue_text
+from fromscratch.foundation.errors import UserError
+from fromscratch.generate.engine import continue_text, generate_text
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
@@ -30,6 +31,18 @@ PROMPT = (
 
 def bundle_of(model: GPT) -> ModelBundle:
     return ModelBundle(model, bytes_tokenizer(), Path("somewhere"), "0" * 64)
+
+
+def answers_to(
+    bundle: ModelBundle, items: list[JudgeItem], settings: AnswerSettings
+) -> dict[int, Answer]:
+    found: dict[int, Answer] = {}
+    answer_items(bundle, items, settings, lambda i, a: found.update({i.number: a}), device="cpu")
+    return found
+
+
+def answer_of(bundle: ModelBundle, item: JudgeItem, settings: AnswerSettings) -> Answer:
+    return answers_to(bundle, [item], settings)[item.number]
 
 
 def test_a_model_reads_the_template_s_prompt():
@@ -81,8 +94,7 @@ def test_greedy_answers_are_the_engine_s_own(random_model: ModelBundle):
 def test_an_answer_does_not_depend_on_those_before_it(random_model: ModelBundle):
     items = [JudgeItem(n, ITEM.messages, None) for n in range(3)]
     settings = AnswerSettings(max_new_tokens=10, temperature=1.0, top_k=0)
-    found: dict[int, Answer] = {}
-    answer_items(random_model, items, settings, lambda i, a: found.update({i.number: a}))
+    found = answers_to(random_model, items, settings)
     assert [answer_of(random_model, i, settings) for i in reversed(items)] == [
         found[2], found[1], found[0],
     ]  # fmt: skip
@@ -94,3 +106,36 @@ def test_items_that_do_not_fit_are_counted(random_model: ModelBundle):
     assert too_long(random_model, [ITEM, long], AnswerSettings(max_new_tokens=100)) == 1
     assert too_long(random_model, [ITEM], AnswerSettings(max_new_tokens=300)) == 1
     assert too_long(bundle_of(scripted()), [ITEM], AnswerSettings(CONTEXT - len(PROMPT))) == 0
+
+
+def test_an_item_that_does_not_fit_is_answered_too_and_others_are_as_without_it(
+    random_model: ModelBundle,
+):
+    long = JudgeItem(0, (Message("user", "x" * 300),), None)
+    settings = AnswerSettings(max_new_tokens=40)
+    found = answers_to(random_model, [long, ITEM], settings)
+    assert found[3] == answer_of(random_model, ITEM, settings)
+    assert found[0].tokens > 0
+
+
+def test_a_finetuned_model_is_asked_in_its_own_template(random_model: ModelBundle):
+    template = template_named("default")
+    plain = ModelBundle(
+        GPT(random_model.model.config, seed=2).eval(), bytes_tokenizer(), Path("own"), "1" * 64
+    )
+    own = with_template(plain, template)
+    assert own.tokenizer.special_ids["<|end|>"] == 260
+    ids = prompt_ids(template, own.tokenizer, ITEM.messages)
+    text = "".join(
+        piece.text
+        for piece in generate_text(
+            own.model, own.tokenizer, ids, max_new_tokens=12,
+            options=SamplingOptions(temperature=0), stop_ids=stop_ids(template, own.tokenizer),
+        )
+    )  # fmt: skip
+    settings = AnswerSettings(max_new_tokens=12)
+    assert answer_of(own, ITEM, settings).text == text.strip()
+    alpaca = AnswerSettings(max_new_tokens=12, template="alpaca")
+    assert answer_of(own, ITEM, alpaca).text != text.strip()
+    with pytest.raises(UserError, match=r"no special token .<\|im_start\|>"):
+        answer_of(own, ITEM, AnswerSettings(template="chatml"))

@@ -20,6 +20,7 @@ def begin(
     environment: Mapping[str, str],
     streams: Sequence[int],
     before: object = None,
+    terminal: bool = False,
 ) -> tuple[socket.socket, int]:
     """Starts a command; returns where its end will be told, and its process.
 
@@ -30,11 +31,13 @@ def begin(
         environment: What it sees.
         streams: Descriptors of its standard input, output and error.
         before: The path of a program in Python that it runs first.
+        terminal: Whether these are a terminal, whose keys (Ctrl-C) and whose end reach it.
     """
     job: dict[str, object] = {
         "arguments": list(arguments),
         "cwd": cwd,
         "environment": dict(environment),
+        "terminal": terminal,
     }
     if before is not None:
         job["before"] = str(before)

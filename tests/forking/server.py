@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -20,6 +21,7 @@ import runpy
 import signal
 import socket
 import sys
+import termios
 import traceback
 from typing import Any
 
@@ -37,6 +39,9 @@ def run(job: dict[str, Any], streams: list[int]) -> int:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if job["terminal"]:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.argv = ["fromscratch", *job["arguments"]]
     code: object = 0
     try:

@@ -8,6 +8,7 @@ dense Qwen3 model, on this machine or on the hub; it is written as a folder that
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -190,16 +191,26 @@ def load_bundle(path: str | Path) -> ModelBundle:
                 f"The checkpoint {folder} is damaged: {problem}.",
                 fix="Name another checkpoint of the run.",
             )
-    model = load_model(folder).eval()
-    tokenizer = load_tokenizer(folder)
+    with ThreadPoolExecutor(1) as pool:
+        # Hashing holds no interpreter lock: it takes its second while the weights are read.
+        sha256 = pool.submit(_verified_sha256, folder)
+        model = load_model(folder).eval()
+        tokenizer = load_tokenizer(folder)
     _fit_vocabulary(model, tokenizer)
     return ModelBundle(
         model=model,
         tokenizer=tokenizer,
         folder=folder,
-        sha256=weights_sha256(folder),
+        sha256=sha256.result(),
         template=template_in(folder, tokenizer),
     )
+
+
+def _verified_sha256(folder: Path) -> str:
+    """The sha256 of the weights; of a checkpoint, which was just verified, as its manifest says."""
+    if (folder / CHECKPOINT_MANIFEST).is_file():
+        return str(read_json(folder / CHECKPOINT_MANIFEST)["files"][CHECKPOINT_WEIGHTS]["sha256"])
+    return weights_sha256(folder)
 
 
 def with_template(bundle: ModelBundle, template: Template) -> ModelBundle:

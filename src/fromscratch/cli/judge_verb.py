@@ -45,6 +45,9 @@ def run(
     temperature: float = typer.Option(0.0, help="Of the answers; 0 takes the likeliest token."),
     top_k: int = typer.Option(50, help="Draw from the k likeliest tokens; 0 from all."),
     seed: int = typer.Option(0, help="Of the answers' draws and of the order they are shown in."),
+    template: str = typer.Option(
+        None, help="Chat template to ask in [each model's own; alpaca for a base model]."
+    ),
     device: str = typer.Option("auto", help="Where models answer: auto, cpu, cuda, cuda:1, mps."),
     concurrency: int = typer.Option(4, min=1, max=256, help="Requests under way at a time."),
     timeout: float = typer.Option(120.0, min=1, help="Seconds to wait for a reply."),
@@ -75,6 +78,7 @@ def run(
     key = read_key(api_key_file, os.environ.get("OPENAI_API_KEY"))
     chosen = load_judge_items(test, part=part.value, limit=items)
 
+    from fromscratch.chat.template import template_named
     from fromscratch.evaluate.judge import Judgement
     from fromscratch.evaluate.judge_answers import open_contestants
     from fromscratch.evaluate.judge_asking import Price
@@ -85,15 +89,16 @@ def run(
 
     price = Price(price_in, price_out) if price_in is not None and price_out is not None else None
 
-    SamplingOptions(
-        temperature, top_k, seed=seed
-    )  # refuses what makes no sense, before models load
+    # What makes no sense is refused before models load.
+    SamplingOptions(temperature, top_k, seed=seed)
+    if template is not None:
+        template_named(template)
     resolve_device(device)
     contestants, bundle = open_contestants(models)
     settings = JudgeSettings(
         test_sha256=sha256_of_file(test),
         models=tuple(sorted(c.key for c in contestants)),
-        answers=AnswerSettings(max_new_tokens, temperature, top_k, seed=seed),
+        answers=AnswerSettings(max_new_tokens, temperature, top_k, seed=seed, template=template),
         address=address,
     )
     root = out or _default_folder(contestants, settings, test)

@@ -15,6 +15,7 @@ import typer
 from fromscratch import __version__
 from fromscratch.cli import (
     bench_verb,
+    chat_verb,
     data_verb,
     doctor_verb,
     eval_verb,
@@ -55,6 +56,7 @@ app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
 app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
+app.command("chat")(chat_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")

@@ -9,7 +9,7 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import ranks_of_this_run, train_session
+from fromscratch.cli.session import ranks_of_this_run, say_how_to_use, train_session
 from fromscratch.cli.show import say
 
 
@@ -40,3 +40,5 @@ def run(
             return
         say(f"run {run_folder}, from step {step:,} of {session.config.steps:,}")
         end.finished = train_session(session)
+        if end.finished:
+            say_how_to_use(session)

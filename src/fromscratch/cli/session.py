@@ -33,6 +33,18 @@ def ranks_of_this_run() -> Iterator[Ranks]:
         yield ranks
 
 
+def say_how_to_use(session: Session) -> None:
+    """How to talk with the model of a run that is over; a base model writes on."""
+    if not session.ranks.is_main:
+        return
+    run = shlex.quote(str(session.paths.root))
+    if session.state.template is not None:
+        say(f"talk to it: fromscratch chat {run}")
+    else:
+        prompt = next(iter(session.recipe.sample.prompts), "")
+        say(f"let it write: fromscratch generate {run} {shlex.quote(prompt)}")
+
+
 def train_session(session: Session) -> bool:
     """Trains a session to its end or to a stop, and says where things are.
 

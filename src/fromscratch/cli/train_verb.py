@@ -8,7 +8,7 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import ranks_of_this_run, train_session
+from fromscratch.cli.session import ranks_of_this_run, say_how_to_use, train_session
 from fromscratch.cli.show import say
 
 
@@ -37,3 +37,5 @@ def run(
             end.trains(session)
             say(f"run {folder}")
             end.finished = train_session(session)
+            if end.finished:
+                say_how_to_use(session)

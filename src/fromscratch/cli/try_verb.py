@@ -127,6 +127,7 @@ def _print_next(folder: Path, steps: int, prompt: str) -> None:
     run = shlex.quote(str(folder))
     out.print("[bold]4. Next[/]")
     say(f"   write       fromscratch generate {run} {quoted}")
+    say(f"   together    fromscratch chat {run} (you begin a text, it goes on)")
     say(f"   train on    fromscratch resume {run} train.steps={2 * steps}")
     say("   your text   fromscratch try --data PATH --minutes 10")
     say("   for real    fromscratch plan modern-124m")

@@ -1,19 +1,20 @@
 """Models answer the items of a test file, one model at a time.
 
 In: models as a person names them, items. Out: each model's answers, handed over one by one. What a
-model reads is the chat template's prompt (R53); an answer ends at end-of-text, at the template's
-next turn of the user, or at the limit. An answer is a function of weights, item and settings: each
-item's draws have a seed of their own, so it does not matter which answers were there before.
+model reads is the prompt of the chat template that it was taught (R53), and of Alpaca's if it was
+taught none; an answer ends at the template's end of turn, at its next turn of the user, or at the
+limit. An answer is a function of weights, item and settings: each item's draws have a seed of their
+own, so it does not matter which answers were there before, or are written beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fromscratch.chat.rendering import prompt_ids, stop_ids
-from fromscratch.chat.template import template_named
+from fromscratch.chat.template import Template, template_named
 from fromscratch.checkpoint.bundle import ModelBundle, load_bundle
 from fromscratch.evaluate.evaluated import evaluated_model, run_of
 from fromscratch.evaluate.judge_folder import Answer, AnswerSettings
@@ -22,8 +23,12 @@ from fromscratch.evaluate.records import EvaluatedModel
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import resolve_device
 from fromscratch.foundation.seeds import derive_seed
-from fromscratch.generate.engine import generate_ids
+from fromscratch.generate.batch import Completion, Request, complete
+from fromscratch.generate.engine import generate_text
 from fromscratch.generate.sampling import SamplingOptions
+
+WITHOUT_A_TEMPLATE = "alpaca"
+"""What a base model is asked in: of all templates, the one that needs no tokens of its own."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def answer_items(
     *,
     device: str = "auto",
 ) -> None:
-    """Answers items in their order.
+    """Answers items, several at a time.
 
     Args:
         bundle: The model; moved to the device.
@@ -94,43 +99,26 @@ def answer_items(
         UserError: The device is not there, or the tokenizer cannot write an item.
     """
     bundle.model.to(resolve_device(device))
-    for item in items:
-        keep(item, answer_of(bundle, item, settings))
+    template = answering_template(bundle, settings)
+    requests = [_request(bundle, template, item, settings) for item in items]
+    fits = {n for n, request in enumerate(requests) if _fits(bundle, request)}
+    together = sorted(fits)
+
+    def done(number: int, completion: Completion) -> None:
+        item = items[together[number]]
+        keep(item, _answer(bundle, template, completion))
+
+    complete(bundle.model, bundle.tokenizer, [requests[n] for n in together], on_done=done)
+    for number, item in enumerate(items):
+        if number not in fits:
+            keep(item, _answer(bundle, template, _sliding(bundle, requests[number])))
 
 
-def answer_of(bundle: ModelBundle, item: JudgeItem, settings: AnswerSettings) -> Answer:
-    """One answer."""
-    template = template_named(settings.template)
-    prompt = prompt_ids(template, bundle.tokenizer, item.messages)
-    options = SamplingOptions(
-        settings.temperature,
-        settings.top_k,
-        settings.top_p,
-        derive_seed(settings.seed, "judge answer", item.number),
-    )
-    new = generate_ids(
-        bundle.model,
-        prompt,
-        max_new_tokens=settings.max_new_tokens,
-        options=options,
-        stop_ids=stop_ids(template, bundle.tokenizer),
-    )
-    tokens = 0
-
-    def counted() -> Iterator[int]:
-        nonlocal tokens
-        for token in new:
-            tokens += 1
-            yield token
-
-    text = ""
-    for piece in bundle.tokenizer.decode_stream(counted()):
-        text += piece
-        for next_turn in template.stop_texts:
-            if next_turn in text:
-                return Answer(text.partition(next_turn)[0].strip(), tokens, "turn")
-    ended = "limit" if tokens == settings.max_new_tokens else "end"
-    return Answer(text.strip(), tokens, ended)
+def answering_template(bundle: ModelBundle, settings: AnswerSettings) -> Template:
+    """The template that a model answers in: the one that is named, its own, or Alpaca's."""
+    if settings.template is not None:
+        return template_named(settings.template)
+    return bundle.template or template_named(WITHOUT_A_TEMPLATE)
 
 
 def too_long(bundle: ModelBundle, items: Sequence[JudgeItem], settings: AnswerSettings) -> int:
@@ -138,6 +126,50 @@ def too_long(bundle: ModelBundle, items: Sequence[JudgeItem], settings: AnswerSe
 
     Their window slides: the model forgets the instruction's beginning while it answers.
     """
-    template = template_named(settings.template)
-    room = bundle.model.config.context - settings.max_new_tokens
-    return sum(len(prompt_ids(template, bundle.tokenizer, i.messages)) > room for i in items)
+    template = answering_template(bundle, settings)
+    return sum(not _fits(bundle, _request(bundle, template, item, settings)) for item in items)
+
+
+def _request(
+    bundle: ModelBundle, template: Template, item: JudgeItem, settings: AnswerSettings
+) -> Request:
+    seed = derive_seed(settings.seed, "judge answer", item.number)
+    return Request(
+        prompt_ids(template, bundle.tokenizer, item.messages),
+        settings.max_new_tokens,
+        SamplingOptions(settings.temperature, settings.top_k, settings.top_p, seed),
+        template.stop_texts,
+        stop_ids(template, bundle.tokenizer),
+    )
+
+
+def _fits(bundle: ModelBundle, request: Request) -> bool:
+    return len(request.prompt) + request.max_new_tokens <= bundle.model.config.context
+
+
+def _sliding(bundle: ModelBundle, request: Request) -> Completion:
+    """An answer whose window slides, which is written alone."""
+    pieces = list(
+        generate_text(
+            bundle.model,
+            bundle.tokenizer,
+            request.prompt,
+            max_new_tokens=request.max_new_tokens,
+            options=request.options,
+            stop=request.stop,
+            stop_ids=request.stop_ids,
+        )
+    )
+    finish = pieces[-1].finish
+    assert finish is not None
+    tokens = tuple(piece.token for piece in pieces if piece.token is not None)
+    return Completion("".join(piece.text for piece in pieces), tokens, finish)
+
+
+def _answer(bundle: ModelBundle, template: Template, completion: Completion) -> Answer:
+    ended = "limit" if completion.finish == "length" else "end"
+    if completion.finish == "stop":
+        written = bundle.tokenizer.decode(token.id for token in completion.tokens)
+        if any(stop in written for stop in template.stop_texts):
+            ended = "turn"
+    return Answer(completion.text.strip(), len(completion.tokens), ended)

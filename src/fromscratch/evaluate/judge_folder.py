@@ -38,14 +38,14 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How models answer. `template` is a name of chat/template.py; the rest as in sampling."""
+    """How models answer, as in sampling; and in which chat template, None: each in its own."""
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     top_k: int = 50
     top_p: float = 1.0
     seed: int = 0
-    template: str = "alpaca"
+    template: str | None = None
 
 
 @dataclass(frozen=True)

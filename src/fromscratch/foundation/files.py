@@ -102,6 +102,9 @@ CORE_TASKS = "core.yaml"
 CORE_BASELINES = "eval_meta_data.csv"
 CORE_DATA = "eval_data"
 
+# --- names inside the user's state folder ---------------------------------------------------------
+CHAT_HISTORY = "chat_history"
+
 # --- names inside the folder of copies from the hub -----------------------------------------------
 HUB_LOCK = ".lock"
 HUB_PARTIAL = ".part"

@@ -19,12 +19,12 @@ import torch
 
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.foundation.errors import UserError
+from fromscratch.generate.memory import Memory
 from fromscratch.generate.sampling import Sampler, SamplingOptions
 from fromscratch.generate.slots import check_ids
 from fromscratch.generate.text import TextStream
 from fromscratch.generate.tokens import TokenOutput, with_logprobs
 from fromscratch.model.gpt import GPT
-from fromscratch.model.kv_cache import KVCache
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length"]
@@ -64,6 +64,7 @@ def generate_tokens(
     stop_ids: Sequence[int] = (),
     slide: bool = True,
     top_logprobs: int | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[TokenOutput]:
     """Yields the tokens that continue a prompt, one by one.
 
@@ -75,6 +76,7 @@ def generate_tokens(
         stop_ids: Ids that end the text; they are not yielded.
         slide: Let the window slide past the context; else a longer sequence is refused.
         top_logprobs: Give each token's log-probability and those of so many of the likeliest.
+        memory: What this model read before, of which the beginning of the prompt is not read again.
 
     Raises:
         UserError: An empty prompt, an id outside the vocabulary, or too long a sequence.
@@ -91,16 +93,14 @@ def generate_tokens(
     model.eval()
     sampler = Sampler(options, prompt)
     tokens = list(prompt)
-    capacity = min(model.config.context, len(prompt) + max_new_tokens)
-    cache = KVCache(
-        model.config, 1, capacity=capacity, device=model.device, dtype=model.embed.weight.dtype
-    )
+    memory = memory or Memory(model)
     seen_from = window_start(len(tokens), model.config.context)
-    fresh = tokens[seen_from:]
+    fresh = memory.unread(tokens[seen_from:])
     try:
         for _ in range(max_new_tokens):
             ids = torch.tensor([fresh], device=model.device)  # (1, T)
-            hidden = model.hidden(ids, cache=cache)[:, -1]  # (1, C)
+            hidden = model.hidden(ids, cache=memory.cache)[:, -1]  # (1, C)
+            memory.has_read(fresh)
             logits = model.logits(hidden)[0]  # (P,)
             token = sampler.choose(logits)
             if token in stop_ids:
@@ -110,8 +110,7 @@ def generate_tokens(
             fresh = [token]
             start = window_start(len(tokens), model.config.context)
             if start != seen_from:
-                seen_from, fresh = start, tokens[start:]
-                cache.reset()
+                seen_from, fresh = start, memory.unread(tokens[start:])
     finally:
         model.train(was_training)
 
@@ -161,6 +160,7 @@ def generate_text(
     stop_ids: Sequence[int] | None = None,
     slide: bool = True,
     top_logprobs: int | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[TextPiece]:
     """Yields a text that continues a prompt, a piece a token; the last piece says why it ends.
 
@@ -174,6 +174,7 @@ def generate_text(
         stop_ids: Ids that end it; the end of a document by default.
         slide: Whether the window slides past the context.
         top_logprobs: Of each token.
+        memory: What the model read before.
     """
     stream = TextStream(tokenizer, stop)
     n_tokens = 0
@@ -185,6 +186,7 @@ def generate_text(
         stop_ids=(tokenizer.eot_id,) if stop_ids is None else stop_ids,
         slide=slide,
         top_logprobs=top_logprobs,
+        memory=memory,
     )
     for output in outputs:
         n_tokens += 1
