@@ -4,20 +4,46 @@ Past the context length the window slides, in jumps: when it is full, its older 
 the rest is read again (`window_start`). Which tokens the model sees for the n-th is a function of n
 alone, so cached and uncached generation agree there too, and the cost of a jump is spread over half
 a context of tokens.
+
+Three layers: `generate_tokens` gives ids (with log-probabilities where asked), `generate_text` text
+in whole characters up to a stop string, `continue_text` and `generate` the plain pieces of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.foundation.errors import UserError
-from fromscratch.generate.sampling import SamplingOptions, next_token
+from fromscratch.generate.sampling import Sampler, SamplingOptions
+from fromscratch.generate.slots import check_ids
+from fromscratch.generate.text import TextStream
+from fromscratch.generate.tokens import TokenOutput, with_logprobs
 from fromscratch.model.gpt import GPT
 from fromscratch.model.kv_cache import KVCache
 from fromscratch.tokenizer.tokenizer import Tokenizer
+
+FinishReason = Literal["stop", "length"]
+"""Why a text ended: a stop id or stop string, or as many tokens as were asked for."""
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """What one token added to a text.
+
+    Attributes:
+        text: Whole characters that are certain now; empty while something is held back.
+        token: The token; None where only held-back text comes out at the end.
+        finish: Why the text ends with this piece; None where it goes on.
+    """
+
+    text: str
+    token: TokenOutput | None = None
+    finish: FinishReason | None = None
 
 
 def window_start(n_tokens: int, context: int) -> int:
@@ -29,7 +55,7 @@ def window_start(n_tokens: int, context: int) -> int:
 
 
 @torch.inference_mode()
-def generate_ids(
+def generate_tokens(
     model: GPT,
     prompt: Sequence[int],
     *,
@@ -37,27 +63,24 @@ def generate_ids(
     options: SamplingOptions,
     stop_ids: Sequence[int] = (),
     slide: bool = True,
-) -> Iterator[int]:
-    """Yields token ids that continue the prompt, one by one.
+    top_logprobs: int | None = None,
+) -> Iterator[TokenOutput]:
+    """Yields the tokens that continue a prompt, one by one.
 
     Args:
         model: Its mode is restored when the generation ends or is closed.
         prompt: At least one id; only the last `context` matter.
-        max_new_tokens: How many ids to yield at most.
+        max_new_tokens: How many to yield at most.
         options: How to choose them.
         stop_ids: Ids that end the text; they are not yielded.
         slide: Let the window slide past the context; else a longer sequence is refused.
+        top_logprobs: Give each token's log-probability and those of so many of the likeliest.
 
     Raises:
         UserError: An empty prompt, an id outside the vocabulary, or too long a sequence.
     """
-    if not prompt:
-        raise UserError("Generation needs at least one token to start from.")
-    if not all(0 <= i < model.config.vocab_size for i in prompt):
-        raise UserError(
-            f"The prompt has a token id outside the model's vocabulary of "
-            f"{model.config.vocab_size}: it was made by another tokenizer."
-        )
+    check_ids(model, prompt)
+    check_bias(model, options)
     if not slide and len(prompt) + max_new_tokens > model.config.context:
         raise UserError(
             f"{len(prompt)} tokens of prompt and {max_new_tokens} new ones are a sequence longer "
@@ -66,19 +89,23 @@ def generate_ids(
         )
     was_training = model.training
     model.eval()
-    generator = torch.Generator().manual_seed(options.seed)
-    cache = KVCache(model.config, batch=1, device=model.device, dtype=model.embed.weight.dtype)
+    sampler = Sampler(options, prompt)
     tokens = list(prompt)
+    capacity = min(model.config.context, len(prompt) + max_new_tokens)
+    cache = KVCache(
+        model.config, 1, capacity=capacity, device=model.device, dtype=model.embed.weight.dtype
+    )
     seen_from = window_start(len(tokens), model.config.context)
     fresh = tokens[seen_from:]
     try:
         for _ in range(max_new_tokens):
             ids = torch.tensor([fresh], device=model.device)  # (1, T)
             hidden = model.hidden(ids, cache=cache)[:, -1]  # (1, C)
-            token = int(next_token(model.logits(hidden), options, generator))
+            logits = model.logits(hidden)[0]  # (P,)
+            token = sampler.choose(logits)
             if token in stop_ids:
                 return
-            yield token
+            yield with_logprobs(token, logits, top_logprobs)
             tokens.append(token)
             fresh = [token]
             start = window_start(len(tokens), model.config.context)
@@ -89,6 +116,85 @@ def generate_ids(
         model.train(was_training)
 
 
+def check_bias(model: GPT, options: SamplingOptions) -> None:
+    """Checks that a logit bias names tokens of the model.
+
+    Raises:
+        UserError: It does not.
+    """
+    strange = [token for token in options.logit_bias if token >= model.config.vocab_size]
+    if strange:
+        raise UserError(
+            f"logit_bias names the token {strange[0]}, and the model has {model.config.vocab_size}."
+        )
+
+
+def generate_ids(
+    model: GPT,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    options: SamplingOptions,
+    stop_ids: Sequence[int] = (),
+    slide: bool = True,
+) -> Iterator[int]:
+    """The ids of `generate_tokens`."""
+    outputs = generate_tokens(
+        model,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        options=options,
+        stop_ids=stop_ids,
+        slide=slide,
+    )
+    return (output.id for output in outputs)
+
+
+def generate_text(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    options: SamplingOptions,
+    stop: Sequence[str] = (),
+    stop_ids: Sequence[int] | None = None,
+    slide: bool = True,
+    top_logprobs: int | None = None,
+) -> Iterator[TextPiece]:
+    """Yields a text that continues a prompt, a piece a token; the last piece says why it ends.
+
+    Args:
+        model: As for `generate_tokens`, and so are those not named here.
+        tokenizer: Of the model.
+        prompt: Ids; an empty one starts a document.
+        max_new_tokens: At most.
+        options: How to choose tokens.
+        stop: Texts that end the text; they are not in it.
+        stop_ids: Ids that end it; the end of a document by default.
+        slide: Whether the window slides past the context.
+        top_logprobs: Of each token.
+    """
+    stream = TextStream(tokenizer, stop)
+    n_tokens = 0
+    outputs = generate_tokens(
+        model,
+        prompt or [tokenizer.eot_id],
+        max_new_tokens=max_new_tokens,
+        options=options,
+        stop_ids=(tokenizer.eot_id,) if stop_ids is None else stop_ids,
+        slide=slide,
+        top_logprobs=top_logprobs,
+    )
+    for output in outputs:
+        n_tokens += 1
+        text = stream.push(output.id)
+        yield TextPiece(text, output, "stop" if stream.stopped else None)
+        if stream.stopped:
+            return
+    yield TextPiece(stream.finish(), None, "length" if n_tokens == max_new_tokens else "stop")
+
+
 def continue_text(
     model: GPT,
     tokenizer: Tokenizer,
@@ -96,22 +202,23 @@ def continue_text(
     *,
     max_new_tokens: int,
     options: SamplingOptions,
+    stop: Sequence[str] = (),
     slide: bool = True,
 ) -> Iterator[str]:
-    """Yields the text that continues `prompt`, in whole characters, up to end-of-text.
+    """Yields the text that continues `prompt`, in whole characters, up to end-of-text or a stop.
 
     An empty prompt starts a document.
     """
-    ids = tokenizer.encode(prompt) or [tokenizer.eot_id]
-    new = generate_ids(
+    pieces = generate_text(
         model,
-        ids,
+        tokenizer,
+        tokenizer.encode(prompt),
         max_new_tokens=max_new_tokens,
         options=options,
-        stop_ids=(tokenizer.eot_id,),
+        stop=stop,
         slide=slide,
     )
-    return tokenizer.decode_stream(new)
+    return (piece.text for piece in pieces if piece.text)
 
 
 def generate(
@@ -120,6 +227,7 @@ def generate(
     *,
     max_new_tokens: int,
     options: SamplingOptions,
+    stop: Sequence[str] = (),
     slide: bool = True,
 ) -> Iterator[str]:
     """`continue_text` for a model that was loaded from a folder."""
@@ -129,5 +237,6 @@ def generate(
         prompt,
         max_new_tokens=max_new_tokens,
         options=options,
+        stop=stop,
         slide=slide,
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fromscratch.model import by_hand
 from fromscratch.model.config import ModelConfig
-from fromscratch.model.kv_cache import KVCache
+from fromscratch.model.kv_cache import KVCache, KVRows
 from fromscratch.model.linear import Linear
 from fromscratch.model.norm import make_qk_norm
 from fromscratch.model.positions import rotate
@@ -32,7 +33,7 @@ class AttentionInputs:
 
     rope: tuple[Tensor, Tensor] | None = None
     mask: Tensor | None = None
-    cache: KVCache | None = None
+    cache: KVCache | KVRows | None = None
 
 
 class Attention(nn.Module):
@@ -89,9 +90,11 @@ class Attention(nn.Module):
         """Maps (B, T, C) to (B, T, C)."""
         batch, length, _ = x.shape
         q, k, v = self.project(x, inputs)
-        if inputs.cache is not None:
+        if isinstance(inputs.cache, KVCache):
             k, v = inputs.cache.append(self.layer, k, v)  # (B, nkv, S, hd)
-        if self._is_short(q, k, inputs):
+        if isinstance(inputs.cache, KVRows):
+            y = self._attend_rows(q, k, v, inputs.cache)
+        elif self._is_short(q, k, inputs):
             y = by_hand.short_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
             y = y.transpose(0, 1)
         else:
@@ -101,6 +104,14 @@ class Attention(nn.Module):
             y = self.extra(y)
         out: Tensor = self.resid_dropout(y)
         return out
+
+    def _attend_rows(self, q: Tensor, k: Tensor, v: Tensor, cache: KVRows) -> Tensor:
+        """Each row's one new query with its own past: (B, nh, 1, hd) to (B, nh, 1, hd)."""
+        out = []
+        for row, *new in zip(cache.rows, q.split(1), k.split(1), v.split(1), strict=True):
+            keys, values = row.append(self.layer, new[1], new[2])
+            out.append(self._attend(new[0], keys, values, AttentionInputs()))
+        return torch.cat(out)
 
     def _is_short(self, q: Tensor, k: Tensor, inputs: AttentionInputs) -> bool:
         """Whether all scores may be made at once: plain causal attention of a short context."""

@@ -21,7 +21,7 @@ from fromscratch.model.attention import Attention, AttentionInputs
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.cross_entropy import Head
 from fromscratch.model.init import initialise
-from fromscratch.model.kv_cache import KVCache
+from fromscratch.model.kv_cache import KVCache, KVRows
 from fromscratch.model.mlp import MLP
 from fromscratch.model.norm import make_norm
 from fromscratch.model.positions import rope_table, sinusoidal_table
@@ -110,7 +110,11 @@ class GPT(nn.Module):
         self.register_buffer("position_table", table, persistent=False)
 
     def forward(
-        self, ids: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
+        self,
+        ids: Tensor,
+        *,
+        segments: Tensor | None = None,
+        cache: KVCache | KVRows | None = None,
     ) -> Tensor:
         """Logits of the next token at every position.
 
@@ -133,7 +137,7 @@ class GPT(nn.Module):
         ids: Tensor,
         *,
         segments: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | KVRows | None = None,
         layout: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """The last block's output after the final norm, (B, T, C); arguments as for `forward`.
@@ -153,7 +157,7 @@ class GPT(nn.Module):
                 f"{self.config.context}.",
                 fix="Shorten it, or train with a larger model.context.",
             )
-        where: slice | Tensor = slice(past, past + length)
+        where: slice | Tensor = slice(0, length) if cache is None else cache.positions(length)
         if segments is not None:
             where = _positions_in(segments)
         if layout is not None:
