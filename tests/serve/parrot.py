@@ -51,3 +51,12 @@ def parrot(folder: Path, *, steps: int = 150) -> ModelBundle:
     save_model(folder, bundle.model, bundle.tokenizer, template)
     assert loss < 0.05, loss
     return bundle
+
+
+def endless(context: int = 8192) -> ModelBundle:
+    """A base model with random weights and room for thousands of tokens."""
+    config = ModelConfig(
+        family="modern", n_layer=1, n_head=2, d_model=16, context=context, vocab_size=257,
+        padded_vocab=320,
+    )  # fmt: skip
+    return ModelBundle(GPT(config, seed=1).eval(), bytes_tokenizer(), Path("base"), "0" * 64)

@@ -17,7 +17,6 @@ from uuid import uuid4
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -225,34 +224,38 @@ def _add_state(app: FastAPI, scheduler: Scheduler, metrics: Metrics) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    def told(error: ApiError, more: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse(
-            error.content, status_code=error.status, headers=error.headers | (more or {})
+    def told(error: ApiError, more: dict[str, str] | None = None) -> Response:
+        return Response(
+            error.body,
+            status_code=error.status,
+            headers=error.headers | (more or {}),
+            media_type="application/json",
         )
 
     @app.exception_handler(ApiError)
-    async def of_ours(_: Request, error: ApiError) -> JSONResponse:
+    async def of_ours(_: Request, error: ApiError) -> Response:
         return told(error)
 
     @app.exception_handler(RequestValidationError)
-    async def of_fields(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def of_fields(request: Request, error: RequestValidationError) -> Response:
         known = FIELDS.get(request.url.path, {})
         return told(errors.of_validation(list(error.errors()), known))
 
     @app.exception_handler(HTTPException)
-    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
-        said = {
-            404: "There is nothing at this address; /openapi.json says what there is.",
-            405: f"This address does not take {request.method[:10]}.",
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        says = {
+            400: ("The body is not JSON that can be read.", "invalid_json"),
+            404: (
+                "There is nothing at this address; /openapi.json says what there is.",
+                "not_found",
+            ),
+            405: (f"This address does not take {request.method[:10]}.", "method_not_allowed"),
         }
-        found = ApiError(
-            error.status_code, said.get(error.status_code, str(error.detail)), code="not_found"
-            if error.status_code == 404 else None
-        )  # fmt: skip
-        return told(found, dict(error.headers or {}))
+        sentence, code = says.get(error.status_code, (str(error.detail), None))
+        return told(ApiError(error.status_code, sentence, code=code), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def of_anything(_: Request, error: Exception) -> JSONResponse:
+    async def of_anything(_: Request, error: Exception) -> Response:
         return told(errors.INTERNAL)
 
 

@@ -88,10 +88,9 @@ class Asking:
         dropped = 0
         fitted: list[tuple[int, ...]] = []
         for prompt in prompts:
-            room = self._context - wanted
-            if body.truncate and len(prompt) > max(room, 1):
-                # As much new text as asked for, but never all of the context.
-                keep = max(room, self._context // 2)
+            # As much new text as asked for, but never all of the context.
+            keep = max(self._context - wanted, self._context // 2)
+            if body.truncate and len(prompt) > keep:
                 dropped += len(prompt) - keep
                 prompt = prompt[-keep:]
             new = self._fit(len(prompt), wanted, exact=not body.truncate)

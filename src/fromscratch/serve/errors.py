@@ -119,7 +119,7 @@ def of_validation(problems: list[Mapping[str, Any]], known: Mapping[str, list[st
     if problem["type"] == "json_invalid":
         return ApiError(400, "The body is not JSON that can be read.", code="invalid_json")
     where = f"{_short(field)}: " if field else ""
-    said = str(problem["msg"]).removeprefix("Value error, ")
+    said = f"{str(problem['msg']).removeprefix('Value error, ').rstrip('.')}."
     return ApiError(400, f"{where}{said}", param=_short(field) or None, code="invalid_value")
 
 

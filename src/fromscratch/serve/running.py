@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -120,10 +122,18 @@ class Server(uvicorn.Server):
         self._scheduler.drain()
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the model's thread also where uvicorn, in a hurry, leaves that out."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first time: ends in order; the second time: at once."""
         if self.should_exit:
             self.force_exit = True
+            # It would report each request that is dropped now as an error, with a traceback.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             return
         self._on_stop()
         self.stop()
@@ -131,6 +141,9 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Uvicorn would raise the signal again when all has ended in order; it has been obeyed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
         before = {
             sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)
         }

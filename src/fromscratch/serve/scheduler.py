@@ -167,7 +167,7 @@ class Scheduler:
                 return  # it gets a copy when the reading is done
             with self._changed:
                 self._waiting.popleft()
-            self._begin(job, self._slots.admit(job.order.prompt))
+            self._begin(job, partial(self._slots.admit, job.order.prompt))
 
     def _is_being_read(self, job: Job) -> bool:
         """Whether another text with the very same prompt is about to have read it."""
@@ -176,11 +176,18 @@ class Scheduler:
             for other in self._running.values()
         )
 
-    def _begin(self, job: Job, slot: int) -> None:
-        job.slot = slot
+    def _begin(self, job: Job, take_slot: Callable[[], int]) -> bool:
+        """Gives a job its slot; False if that fails, of which the job is told."""
+        try:
+            job.slot = take_slot()
+        except Exception:
+            _log.exception("a text could not begin")
+            self._fail(job, INTERNAL)
+            return False
         job.start(self._bundle.tokenizer)
-        self._running[slot] = job
+        self._running[job.slot] = job
         self._metrics.waited.observe(time.monotonic() - job.begun)
+        return True
 
     def _step(self) -> None:
         ready = self._slots.step()
@@ -210,15 +217,15 @@ class Scheduler:
         if job.n_tokens:
             return found
         self._metrics.prompt_tokens.inc(len(job.order.prompt))
-        with self._changed:
-            while (
-                self._slots.n_free
-                and self._waiting
-                and self._waiting[0].order.prompt is job.order.prompt
-            ):
-                found.append(self._waiting.popleft())
-        for sharer in found:
-            self._begin(sharer, self._slots.fork(job.slot))
+        while (
+            self._slots.n_free
+            and self._waiting
+            and self._waiting[0].order.prompt is job.order.prompt
+        ):
+            with self._changed:
+                sharer = self._waiting.popleft()
+            if self._begin(sharer, partial(self._slots.fork, job.slot)):
+                found.append(sharer)
         return found
 
     def _count(self, job: Job) -> None:

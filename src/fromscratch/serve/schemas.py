@@ -34,15 +34,17 @@ _NOTHING: dict[str, tuple[Any, ...]] = {
 
 
 def _texts(value: Any) -> Any:
+    if value is None:
+        return None
     if not isinstance(value, str) and not (
         isinstance(value, list) and all(isinstance(v, str) for v in value)
     ):
         raise ValueError("is a text or a list of texts")
     if isinstance(value, list) and len(value) > MOST_STOPS:
         raise ValueError(f"has {len(value)} texts; {MOST_STOPS} are allowed")
-    if value and "" in (value if isinstance(value, list) else [value]):
+    if "" in (value if isinstance(value, list) else [value]):
         raise ValueError("has an empty text, which is everywhere")
-    return value or None
+    return value
 
 
 def _is_ids(value: Any) -> bool:
@@ -72,8 +74,10 @@ def _content(value: Any) -> Any:
     return value
 
 
+StopText = Annotated[str, Field(min_length=1)]
 Stop = Annotated[
-    str | Annotated[list[str], Field(max_length=MOST_STOPS)] | None, BeforeValidator(_texts)
+    StopText | Annotated[list[StopText], Field(max_length=MOST_STOPS)] | None,
+    BeforeValidator(_texts),
 ]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Penalty = Annotated[Number, Field(ge=-2, le=2)]

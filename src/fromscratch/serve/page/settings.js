@@ -24,8 +24,8 @@ export function setUp(model, changed) {
   longest = Math.max(1, model.context - 1);
   for (const [name, label, least, most, step, preset, help] of SLIDERS) {
     const top = name === 'max_tokens' ? longest : most;
-    const value = Math.min(top, Math.max(least, Number(saved[name] ?? preset)));
-    values[name] = Number.isFinite(value) ? value : preset;
+    const value = Number(saved[name] ?? usual(name, preset));
+    values[name] = Number.isFinite(value) ? Math.min(top, Math.max(least, value)) : usual(name, preset);
     $('sliders').append(slider(name, label, least, top, step, help));
   }
   $('stop').value = saved.stop ?? '';
@@ -39,11 +39,16 @@ export function setUp(model, changed) {
   for (const id of ['stop', 'seed', 'colour']) $(id).addEventListener('input', keep);
   $('seed').addEventListener('input', () => { $('seed').value = $('seed').value.replace(/\D/g, '').slice(0, 15); });
   $('reset').addEventListener('click', () => {
-    for (const [name, , , , , preset] of SLIDERS) set(name, Math.min(preset, name === 'max_tokens' ? longest : preset));
+    for (const [name, , , , , preset] of SLIDERS) set(name, usual(name, preset));
     $('stop').value = $('seed').value = '';
     $('colour').checked = false;
     keep();
   });
+}
+
+// An answer as long as the context would leave no room for the question.
+function usual(name, preset) {
+  return name === 'max_tokens' ? Math.max(1, Math.min(preset, Math.floor(longest / 2))) : preset;
 }
 
 function slider(name, label, least, most, step, help) {
