@@ -71,7 +71,7 @@ def test_any_order_of_coming_and_going_gives_what_each_gives_alone(data):
 @torch.no_grad()
 def test_a_slots_logits_are_those_of_a_full_forward_pass(model):
     slots = Slots(model, 3, chunk=4)
-    texts = {slots.admit([1, 2, 3, 4, 5, 6, 7]): [1, 2, 3, 4, 5, 6, 7], slots.admit([8]): [8]}
+    texts = {slots.admit(text): text for text in ([1, 2, 3, 4, 5, 6, 7], [8])}
     for step in range(8):
         if step == 3:
             texts[slots.admit([9, 10])] = [9, 10]

@@ -22,6 +22,13 @@ from torch import Tensor
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.seeds import derive_seed
 
+_BLOCK = 64
+"""Of the vocabulary, when the likeliest are looked for: a maximum is found faster than an order."""
+
+_NUCLEUS = 1024
+"""Candidates that are ordered before the whole vocabulary is: that takes as long as a third of a
+forward pass."""
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -181,13 +188,13 @@ def _candidates(logits: Tensor, options: SamplingOptions) -> tuple[Tensor, Tenso
         (N, K) float32 weights, likeliest first where they are fewer than the vocabulary, not
         negative; their ids (N, K), or None where they are all ids in order.
     """
-    scaled, index = logits.float() / options.temperature, None
-    if options.top_k and options.top_k < scaled.shape[-1]:
-        scaled, index = scaled.topk(options.top_k, dim=-1)  # exactly k, also among equals
-    elif options.top_p < 1.0:
-        scaled, index = scaled.sort(dim=-1, descending=True)
-    weights = scaled.softmax(dim=-1)
+    logits, index = logits.float(), None
+    if options.top_k and options.top_k < logits.shape[-1]:
+        logits, index = _likeliest(logits, options.top_k)  # exactly k, also among equals
+    weights = (logits / options.temperature).softmax(dim=-1)
     if options.top_p < 1.0:
+        if index is None:
+            weights, index = _nucleus(weights, options.top_p)
         # A token is dropped when those before it already reach top_p; the first never is.
         surplus = weights.cumsum(dim=-1) - weights >= options.top_p
         surplus[..., 0] = False
@@ -196,3 +203,32 @@ def _candidates(logits: Tensor, options: SamplingOptions) -> tuple[Tensor, Tenso
         least = options.min_p * weights.amax(dim=-1, keepdim=True)
         weights = weights.masked_fill(weights < least, 0.0)
     return weights, index
+
+
+def _likeliest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`values.topk(k)` of (N, P): they lie in the k blocks with the largest maxima."""
+    n_blocks = values.shape[-1] // _BLOCK
+    if n_blocks <= 2 * k:
+        found = values.topk(k, dim=-1)
+        return found.values, found.indices
+    in_blocks, rest = values.split((n_blocks * _BLOCK, values.shape[-1] - n_blocks * _BLOCK), -1)
+    blocks = in_blocks.view(len(values), n_blocks, _BLOCK)
+    best = blocks.amax(dim=-1).topk(k, dim=-1).indices  # (N, k)
+    ids = (best[..., None] * _BLOCK + torch.arange(_BLOCK, device=values.device)).flatten(1)
+    ids = torch.cat((ids, _ids_of(rest, n_blocks * _BLOCK)), dim=-1)
+    found = values.gather(-1, ids).topk(k, dim=-1)
+    return found.values, ids.gather(-1, found.indices)
+
+
+def _ids_of(rest: Tensor, start: int) -> Tensor:
+    return torch.arange(start, start + rest.shape[-1], device=rest.device).expand(len(rest), -1)
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """The likeliest of (N, P), in order: as many as together surely reach `top_p`."""
+    if probabilities.shape[-1] > _NUCLEUS:
+        found = probabilities.topk(_NUCLEUS, dim=-1)
+        if bool((found.values.sum(dim=-1) > top_p + 1e-6).all()):
+            return found.values, found.indices
+    ordered = probabilities.sort(dim=-1, descending=True)
+    return ordered.values, ordered.indices

@@ -12,10 +12,10 @@ chooses the tokens; this file reads them:
             slots.feed(slot, token)             # goes on with the next step
             # or slots.free(slot): the sequence has ended, or nobody waits for it any more
 
-A step reads one token of every slot that has just one to read, and a portion of at most `chunk`
-tokens of one slot that has more (a prompt; the one that was admitted first), so a long prompt never
-holds up the others for longer than a portion takes. A slot is in what `step` returns whenever all
-that it was given has been read; until it is fed, `step` leaves it out.
+A step reads one token of every slot that has just one to read, and besides at most `chunk` tokens
+of those that have more (prompts, in the order in which they came), so a long prompt never holds up
+the others for longer than a portion takes. A slot is in what `step` returns when it has read all
+that it was given; until it is fed, `step` leaves it out.
 
 Always true: what a slot gives is what its sequence alone would give, up to rounding, whatever the
 others are and whenever they came; memory is taken once a slot and used again; after an exception
@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.generate.ready import pack_for_batches
 from fromscratch.model.gpt import GPT
 from fromscratch.model.kv_cache import KVCache, KVRows
 
@@ -75,6 +76,8 @@ class Slots:
         assert n_slots > 0, "no slots"
         assert chunk > 0, "an empty portion"
         self.model, self.n_slots, self.chunk = model, n_slots, chunk
+        if n_slots > 2:
+            pack_for_batches(model)
         self.capacity = min(capacity or model.config.context, model.config.context)
         self._caches: dict[int, KVCache] = {}  # made when a slot is first used, then kept
         self._free = list(range(n_slots))[::-1]
@@ -172,42 +175,39 @@ class Slots:
 
     @torch.inference_mode()
     def step(self) -> Ready:
-        """Reads one token of each slot that has one, and a portion of one that has more.
+        """Reads one token of each slot that has one, and a portion of those that have more.
 
         Returns:
-            The slots that have read everything in this step; none while a prompt is under way and
-            nothing else is.
+            The slots that have now read everything; none where only a part of a prompt was read.
         """
-        single = [slot for slot, unread in self._unread.items() if len(unread) == 1]
-        longer = next((slot for slot, unread in self._unread.items() if len(unread) > 1), None)
-        slots, rows = [], []
-        if single:
-            hidden = self._read_one_each(single)  # (N, C)
-            slots, rows = single, [hidden]
-        if longer is not None:
-            last = self._read_portion(longer)  # (1, C)
-            if not self._unread[longer]:
-                slots, rows = [*slots, longer], [*rows, last]
-        if not rows:
+        counts = self._portions()
+        if not counts:
             return Ready((), torch.empty(0, self.model.config.padded_vocab))
-        return Ready(tuple(slots), self.model.logits(torch.cat(rows)))
+        caches = [self._caches[slot] for slot in counts]
+        fresh = [token for slot, n in counts.items() for token in self._unread[slot][:n]]
+        ids = torch.tensor([fresh], device=self.model.device)  # (1, T)
+        one = len(caches) == 1
+        cache = caches[0] if one else KVRows(caches, list(counts.values()))
+        hidden = self.model.hidden(ids, cache=cache)[0]  # (T, C)
+        ready, last, end = [], [], 0
+        for slot, n in counts.items():
+            end += n
+            del self._unread[slot][:n]
+            if not self._unread[slot]:
+                ready.append(slot)
+                last.append(end - 1)
+        return Ready(tuple(ready), self.model.logits(hidden[last]))
 
-    def _read_one_each(self, slots: list[int]) -> Tensor:
-        """(N, C) hidden states."""
-        fresh = torch.tensor([[self._unread[slot][0]] for slot in slots], device=self.model.device)
-        caches = [self._caches[slot] for slot in slots]
-        hidden = self.model.hidden(fresh, cache=KVRows(caches) if len(caches) > 1 else caches[0])
-        for slot in slots:
-            self._unread[slot].clear()
-        return hidden[:, -1]
-
-    def _read_portion(self, slot: int) -> Tensor:
-        """(1, C) hidden state of the last token."""
-        unread = self._unread[slot]
-        fresh = torch.tensor([unread[: self.chunk]], device=self.model.device)
-        hidden = self.model.hidden(fresh, cache=self._caches[slot])
-        del unread[: self.chunk]
-        return hidden[:, -1]
+    def _portions(self) -> dict[int, int]:
+        """How many tokens of which slots the next step reads."""
+        counts, room = {}, self.chunk
+        for slot, unread in self._unread.items():
+            if len(unread) == 1:
+                counts[slot] = 1
+            elif unread and room:
+                counts[slot] = min(len(unread), room)
+                room -= counts[slot]
+        return counts
 
 
 def check_ids(model: GPT, ids: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ nkv key/value heads, hd head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -102,16 +103,17 @@ class Attention(nn.Module):
         y = self.out(y.transpose(1, 2).reshape(batch, length, -1))  # (B, T, C)
         if self.extra is not None:
             y = self.extra(y)
-        out: Tensor = self.resid_dropout(y)
-        return out
+        # Generation makes so many calls for each token that one without effect is felt.
+        return cast(Tensor, self.resid_dropout(y)) if self.training else y
 
     def _attend_rows(self, q: Tensor, k: Tensor, v: Tensor, cache: KVRows) -> Tensor:
-        """Each row's one new query with its own past: (B, nh, 1, hd) to (B, nh, 1, hd)."""
+        """Each sequence's new queries with its own past: (1, nh, T, hd) to (1, nh, T, hd)."""
+        parts = (x.split(cache.counts, dim=2) for x in (q, k, v))
         out = []
-        for row, *new in zip(cache.rows, q.split(1), k.split(1), v.split(1), strict=True):
-            keys, values = row.append(self.layer, new[1], new[2])
-            out.append(self._attend(new[0], keys, values, AttentionInputs()))
-        return torch.cat(out)
+        for row, mask, queries, *new in zip(cache.rows, cache.masks, *parts, strict=True):
+            keys, values = row.append(self.layer, *new)
+            out.append(self._attend(queries, keys, values, AttentionInputs(mask=mask)))
+        return torch.cat(out, dim=2)
 
     def _is_short(self, q: Tensor, k: Tensor, inputs: AttentionInputs) -> bool:
         """Whether all scores may be made at once: plain causal attention of a short context."""

@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fromscratch.model import few_rows
+from fromscratch.model.int8 import Int8Linear
 from fromscratch.model.linear import product, suits_onednn
 
 CHUNK_BYTES = 64 * 2**20
@@ -42,15 +44,24 @@ class Head:
         bias: (P,), or None.
         vocab_size: V; the ids from V to P are padding and take no probability (R21).
         softcap: Logits are softcap * tanh(logits / softcap) (Gemma Team 2024); 0 for none.
+        int8: Instead of weight (of which only the shape then counts) and bias, in a quantised
+            model, which has no gradients.
+        packed: The weight as `few_rows.pack` made it.
     """
 
     weight: Tensor
     bias: Tensor | None
     vocab_size: int
     softcap: float = 0.0
+    int8: Int8Linear | None = None
+    packed: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Maps (..., C) to (..., P); those of padding ids are -inf."""
+        if self.int8 is not None:
+            return self.finish(self.int8(hidden))
+        if few_rows.suits(hidden):
+            return self.finish(few_rows.product(hidden, self.weight, self.bias, self.packed))
         return self.finish(F.linear(hidden, self.weight, self.bias))
 
     def finish(self, products: Tensor) -> Tensor:
@@ -108,12 +119,16 @@ class _Products:
         if torch.is_autocast_enabled(device) and self.type != torch.float64:
             self.type = torch.get_autocast_dtype(device)
         self.by_onednn = suits_onednn(hidden)
+        self.int8 = head.int8
         self.hidden = hidden.to(self.type)  # (N, C)
         self.weight = head.weight.to(self.type)  # (P, C)
         self.bias = None if head.bias is None else head.bias.to(self.type)
 
     def logits(self, rows: slice) -> Tensor:
         """(n, P), before the cap and the padding's -inf."""
+        if self.int8 is not None:
+            out: Tensor = self.int8(self.hidden[rows])
+            return out
         if self.by_onednn:
             return product(self.hidden[rows], self.weight, self.bias)
         with torch.autocast(self.hidden.device.type, enabled=False):

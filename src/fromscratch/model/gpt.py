@@ -21,6 +21,7 @@ from fromscratch.model.attention import Attention, AttentionInputs
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.cross_entropy import Head
 from fromscratch.model.init import initialise
+from fromscratch.model.int8 import Int8Linear
 from fromscratch.model.kv_cache import KVCache, KVRows
 from fromscratch.model.mlp import MLP
 from fromscratch.model.norm import make_norm
@@ -74,6 +75,9 @@ class GPT(nn.Module):
     """Whether training keeps only each block's input and computes the rest again in the backward
     pass: the same gradients for a third more time and much less memory. No part of the model."""
 
+    packed_head: Tensor | None = None
+    """The head's matrix as `few_rows.pack` made it, for generating."""
+
     position_table: Tensor
     """Rotary (2, context, hd) or sinusoidal (context, C) numbers; empty with learned positions."""
 
@@ -95,6 +99,8 @@ class GPT(nn.Module):
             if config.tie_embeddings
             else nn.Linear(config.d_model, config.padded_vocab, bias=config.head_bias)
         )
+        # Of a quantised model, which is for use only; its other linear layers are such, too.
+        self.int8_head: Int8Linear | None = None
         self.build_tables(self.embed.weight.device)
         if not self.embed.weight.is_meta:
             initialise(self, config, torch.Generator().manual_seed(seed))
@@ -149,11 +155,11 @@ class GPT(nn.Module):
             layout: Instead of both, where texts that begin alike share a row: the position of each
                 token in its text, (B, T), below the context; who may look at whom, (B, 1, T, T).
         """
-        past = cache.length if cache is not None else 0
         length = ids.shape[1]
-        if layout is None and past + length > self.config.context:
+        longest = length if cache is None else cache.length_with(length)
+        if layout is None and longest > self.config.context:
             raise UserError(
-                f"A sequence of {past + length} tokens is longer than the model's context of "
+                f"A sequence of {longest} tokens is longer than the model's context of "
                 f"{self.config.context}.",
                 fix="Shorten it, or train with a larger model.context.",
             )
@@ -169,11 +175,11 @@ class GPT(nn.Module):
             table: Tensor = self.positions.weight
             x = x + table[where]
         elif self.config.positions == "sinusoidal":
-            x = x + self.position_table[where]
+            x = x + self.position_table[where].to(x.dtype)
         x = self.embed_dropout(x)
         inputs = AttentionInputs(
             rope=self._rope(where),
-            mask=_mask(segments, past, length, ids.device) if layout is None else layout[1],
+            mask=_mask(segments, cache, length, ids.device) if layout is None else layout[1],
             cache=cache,
         )
         call = self.block_call if self.training else call_block
@@ -204,12 +210,14 @@ class GPT(nn.Module):
             bias=None if self.head is None else self.head.bias,
             vocab_size=self.config.vocab_size,
             softcap=self.config.logit_softcap,
+            int8=self.int8_head,
+            packed=self.packed_head,
         )
 
     def _rope(self, where: slice | Tensor) -> tuple[Tensor, Tensor] | None:
         if self.config.positions != "rope":
             return None
-        if isinstance(where, slice):
+        if isinstance(where, slice) or where.dim() == 1:
             cos, sin = self.position_table[:, where]  # each (T, hd)
         else:
             cos, sin = self.position_table[:, where].unsqueeze(2)  # each (B, 1, T, hd)
@@ -230,8 +238,14 @@ def _positions_in(segments: Tensor) -> Tensor:
     return index - torch.where(starts, index, 0).cummax(dim=1).values
 
 
-def _mask(segments: Tensor | None, past: int, length: int, device: torch.device) -> Tensor | None:
-    """Who may look at whom, (B, 1, T, S) or (T, S); None where plain causality says it all."""
+def _mask(
+    segments: Tensor | None, cache: KVCache | KVRows | None, length: int, device: torch.device
+) -> Tensor | None:
+    """Who may look at whom, (B, 1, T, S) or (T, S); None where plain causality says it all.
+
+    Rows of a `KVRows` have masks of their own.
+    """
+    past = cache.length if isinstance(cache, KVCache) else 0
     if segments is None and (past == 0 or length == 1):
         return None
     assert segments is None or past == 0, "packed documents are not generated from a cache"

@@ -1,7 +1,7 @@
 """Keys and values of the tokens seen so far, so that each new token costs one position.
 
 `KVCache` holds one batch of equally long sequences. `KVRows` puts several caches of one sequence
-each side by side, whatever their lengths, so that one step gives each of them its next token.
+each end to end, whatever their lengths and however many tokens each of them is given.
 
 Shapes: L layers, B batch, nkv key/value heads, S capacity in tokens, T new tokens, hd head size.
 """
@@ -37,6 +37,7 @@ class KVCache:
         shape = (config.n_layer, batch, config.n_kv_head, self.capacity, config.head_dim)
         self.keys = torch.empty(shape, device=device, dtype=dtype)  # (L, B, nkv, S, hd)
         self.values = torch.empty(shape, device=device, dtype=dtype)  # (L, B, nkv, S, hd)
+        self._by_layer = list(zip(self.keys.unbind(), self.values.unbind(), strict=True))
         self.length = 0
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,15 +51,21 @@ class KVCache:
         Returns:
             Keys and values (B, nkv, length + T, hd).
         """
-        end = self.length + keys.shape[2]
+        n_tokens = keys.shape[2]
+        end = self.length + n_tokens
         assert end <= self.capacity, "the cache is full: slide the window first"
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        all_keys, all_values = self._by_layer[layer]  # (B, nkv, S, hd)
+        all_keys.narrow(2, self.length, n_tokens).copy_(keys)
+        all_values.narrow(2, self.length, n_tokens).copy_(values)
+        return all_keys.narrow(2, 0, end), all_values.narrow(2, 0, end)
 
     def positions(self, n_tokens: int) -> slice | Tensor:
         """Where the next tokens stand."""
         return slice(self.length, self.length + n_tokens)
+
+    def length_with(self, n_tokens: int) -> int:
+        """Of the longest sequence, when it has been given so many more."""
+        return self.length + n_tokens
 
     def advance(self, n_tokens: int) -> None:
         """Counts n_tokens as stored, after every layer has appended them."""
@@ -77,23 +84,43 @@ class KVCache:
 
 
 class KVRows:
-    """Caches of one sequence each, taken as the rows of a batch: one new token for every row."""
+    """Caches of one sequence each; their new tokens are one row, (1, T), one after the other.
 
-    def __init__(self, rows: Sequence[KVCache]) -> None:
-        self.rows = rows
+    So everything but attention is computed for all of them at once, as for one sequence.
 
-    @property
-    def length(self) -> int:
-        """Of the longest."""
-        return max(row.length for row in self.rows)
+    Args:
+        rows: The caches.
+        counts: How many of the T tokens belong to each.
+    """
+
+    def __init__(self, rows: Sequence[KVCache], counts: Sequence[int]) -> None:
+        self.rows, self.counts = rows, list(counts)
+        self.masks = [self._mask(row, n) for row, n in zip(rows, counts, strict=True)]
+
+    @staticmethod
+    def _mask(row: KVCache, n_tokens: int) -> Tensor | None:
+        """Who may look at whom, (T, S); None where plain causality says it all."""
+        if n_tokens == 1 or row.length == 0:
+            return None
+        device = row.keys.device
+        queries = torch.arange(row.length, row.length + n_tokens, device=device)[:, None]
+        return queries >= torch.arange(row.length + n_tokens, device=device)
 
     def positions(self, n_tokens: int) -> slice | Tensor:
-        """Where the rows' next tokens stand, (B, 1)."""
-        assert n_tokens == 1, "rows of unequal length go on by one token at a time"
-        where = [row.length for row in self.rows]
-        return torch.tensor(where, device=self.rows[0].keys.device)[:, None]
+        """Where the tokens stand, each in its own sequence, (T,)."""
+        assert n_tokens == sum(self.counts), "each token belongs to a sequence"
+        where = [
+            position
+            for row, n in zip(self.rows, self.counts, strict=True)
+            for position in range(row.length, row.length + n)
+        ]
+        return torch.tensor(where, device=self.rows[0].keys.device)
+
+    def length_with(self, n_tokens: int) -> int:
+        """Of the longest sequence, when each has been given its tokens."""
+        return max(row.length + n for row, n in zip(self.rows, self.counts, strict=True))
 
     def advance(self, n_tokens: int) -> None:
-        """Counts a token as stored in every row."""
-        for row in self.rows:
-            row.advance(n_tokens)
+        """Counts the tokens as stored."""
+        for row, n in zip(self.rows, self.counts, strict=True):
+            row.advance(n)

@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_FEW_ROWS = 64
+from fromscratch.model import few_rows
+
+_FEW_ROWS = few_rows.MOST_ROWS
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -64,12 +66,18 @@ class Activation:
 class Linear(nn.Linear):
     """`torch.nn.Linear`: the same parameters, the same result up to rounding."""
 
+    packed: Tensor | None = None
+    """The weight as `few_rows.pack` made it, for generating; who changes the weight drops it."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., K) to (..., M)."""
         return self.of(None, x)
 
     def of(self, function: Activation | None, x: Tensor) -> Tensor:
         """Applies the layer to `function(x)`."""
+        if few_rows.suits(x):
+            inputs = x if function is None else function(x)
+            return few_rows.product(inputs, self.weight, self.bias, self.packed)
         if not suits_onednn(x):
             return F.linear(x if function is None else function(x), self.weight, self.bias)
         out: Tensor = _LinearOf.apply(  # type: ignore[no-untyped-call]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,6 +62,5 @@ class MLP(nn.Module):
         if self.training:
             hidden = self.down.of(self.activation, hidden)
         else:
-            hidden = self.down(self.activation(hidden))
-        out: Tensor = self.resid_dropout(hidden)
-        return out
+            return cast(Tensor, self.down(self.activation(hidden)))
+        return cast(Tensor, self.resid_dropout(hidden))

@@ -1,0 +1,101 @@
+"""Products of a few rows with a large matrix, as the decoding of tokens makes them on a CPU.
+
+Such a product does little arithmetic for each weight, so it takes as long as reading the matrix
+from memory takes, where the kernel lets it. MKL's product of one row reaches a quarter of that
+rate; its product of a batch of pieces of the matrix reaches nine tenths (dev/LOG.md has the
+figures). From three rows on oneDNN is faster; it rearranges the matrix each time, or takes one that
+`pack` has rearranged.
+
+Shapes: N rows, K inputs, M outputs, G pieces.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_PACKED_FOR = 8
+"""Rows that the packed order is best for; it serves any number."""
+
+MOST_ROWS = 64
+"""From here on it is a product like any other (see `linear`)."""
+
+_PIECES = 8
+"""As many as threads can share; the result does not depend on how many there are."""
+
+
+@cache
+def is_available(device: str) -> bool:
+    """Whether this torch has what this file takes, for that type of device."""
+    return (
+        device == "cpu"
+        and torch.backends.mkl.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def suits(x: Tensor) -> bool:
+    """Whether this file is for these inputs: few rows, nobody differentiates or compiles."""
+    return (
+        x.numel() < MOST_ROWS * x.shape[-1]
+        and not torch.is_grad_enabled()
+        and x.dtype is torch.float32
+        and is_available(x.device.type)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Tensor | None = None
+) -> Tensor:
+    """X W^T + b, for inputs that `suits` allows.
+
+    Args:
+        x: (..., K).
+        weight: (M, K), contiguous.
+        bias: (M,).
+        packed: The same matrix as `pack` made it.
+
+    Returns:
+        (..., M).
+    """
+    n_rows = x.numel() // x.shape[-1]
+    if n_rows == 1:
+        return _one_row(x, weight, bias)
+    if n_rows == 2:  # the second time the pieces come from the processor's cache
+        rows = x.view(2, 1, -1)
+        both = torch.cat([_one_row(row, weight, bias) for row in rows])
+        return both.view(*x.shape[:-1], -1)
+    matrix = weight if packed is None else packed
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
+    return out
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A copy of (M, K) in oneDNN's own order; only `product` can read it."""
+    out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_FOR)
+    return out
+
+
+def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    n_out, n_in = weight.shape
+    whole = n_out - n_out % _PIECES
+    if not whole:
+        return F.linear(x, weight, bias)
+    if whole < n_out:
+        rest = None if bias is None else bias[whole:]
+        most = _one_row(x, weight[:whole], None if bias is None else bias[:whole])
+        return torch.cat((most, F.linear(x, weight[whole:], rest)), dim=-1)
+    pieces = weight.view(_PIECES, -1, n_in)  # (G, M/G, K)
+    # The row as a column, the same one for each piece: (G, K, 1). For MKL to take the kernel that
+    # is fast here its last stride must be K.
+    column = x.contiguous().as_strided((_PIECES, n_in, 1), (0, 1, n_in))
+    if bias is None:
+        out = torch.bmm(pieces, column)  # (G, M/G, 1)
+    else:
+        out = torch.baddbmm(bias.view(_PIECES, -1, 1), pieces, column)
+    return out.view(*x.shape[:-1], -1)
