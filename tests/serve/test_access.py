@@ -16,8 +16,11 @@ ASKED = {"prompt": "x", "max_tokens": 1}
 TOKEN = "correct-horse-battery"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example",
-                                  "localhost.evil.example", "192.168.0.9", "", "a/b", "[::2]", "[x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example",
+     "192.168.0.9", "", "a/b", "[::2]", "[x"],
+)  # fmt: skip
 def test_another_host_s_name_is_refused(based: Live, host: str) -> None:
     for path, body in (("/", None), ("/v1/models", None), ("/v1/completions", ASKED)):
         answer = based.ask(path, body, Host=host)

@@ -1,4 +1,4 @@
-"""The server against its own OpenAPI document, by schemathesis: no 5xx, and nothing undocumented."""
+"""The server against its own OpenAPI document, by schemathesis: no 5xx, nothing undocumented."""
 
 from __future__ import annotations
 

@@ -238,25 +238,38 @@ def test_models(live: Live) -> None:
         client.models.retrieve("org/other")
 
 
+BAD = openai.BadRequestError
 WRONG = {
     "another model": ({"model": "gpt-4"}, openai.NotFoundError, "The model here is parrot"),
-    "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "Functions are not called"),
-    "a format": ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "only plain text"),
-    "a misspelt field": ({"extra_body": {"temprature": 1}}, openai.BadRequestError, 'Did you mean "temperature"'),
-    "a name": ({"messages": [{"role": "user", "content": "x", "name": "Bob"}]}, openai.BadRequestError, "no names"),
-    "a picture": ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, openai.BadRequestError, "no other is read"),
-    "the model's turn": ({"messages": [{"role": "assistant", "content": "x"}]}, openai.BadRequestError, "must be the user's"),
-    "a late system": ({"messages": [*HELLO, {"role": "system", "content": "x"}]}, openai.BadRequestError, "only the first"),
-    "no messages": ({"messages": []}, openai.BadRequestError, "at least 1 item"),
-    "too hot": ({"temperature": -1}, openai.BadRequestError, "greater than or equal to 0"),
-    "not a number": ({"temperature": "1"}, openai.BadRequestError, "temperature"),
-    "too many": ({"n": 17}, openai.BadRequestError, "writes 16"),
-    "too long": ({"max_tokens": 256}, openai.BadRequestError, "context is 256"),
-    "two lengths": ({"max_tokens": 5, "max_completion_tokens": 6}, openai.BadRequestError, "differ"),
-    "an empty stop": ({"stop": ["a", ""]}, openai.BadRequestError, "everywhere"),
-    "a bias of no token": ({"logit_bias": {"999": 1}}, openai.BadRequestError, "0 to 260"),
-    "places without logprobs": ({"top_logprobs": 2}, openai.BadRequestError, "needs logprobs"),
-    "usage without a stream": ({"stream_options": {"include_usage": True}}, openai.BadRequestError, "needs stream"),
+    "tools": (
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        BAD, "Functions are not called",
+    ),
+    "a format": ({"response_format": {"type": "json_object"}}, BAD, "only plain text"),
+    "a misspelt field": ({"extra_body": {"temprature": 1}}, BAD, 'Did you mean "temperature"'),
+    "a name": ({"messages": [{"role": "user", "content": "x", "name": "Bob"}]}, BAD, "no names"),
+    "a picture": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "url": "x"}]}]},
+        BAD, "no other is read",
+    ),
+    "the model's turn": (
+        {"messages": [{"role": "assistant", "content": "x"}]},
+        BAD, "must be the user's",
+    ),
+    "a late system": (
+        {"messages": [*HELLO, {"role": "system", "content": "x"}]},
+        BAD, "only the first",
+    ),
+    "no messages": ({"messages": []}, BAD, "at least 1 item"),
+    "too hot": ({"temperature": -1}, BAD, "greater than or equal to 0"),
+    "not a number": ({"temperature": "1"}, BAD, "temperature"),
+    "too many": ({"n": 17}, BAD, "writes 16"),
+    "too long": ({"max_tokens": 256}, BAD, "context is 256"),
+    "two lengths": ({"max_tokens": 5, "max_completion_tokens": 6}, BAD, "differ"),
+    "an empty stop": ({"stop": ["a", ""]}, BAD, "everywhere"),
+    "a bias of no token": ({"logit_bias": {"999": 1}}, BAD, "0 to 260"),
+    "places without logprobs": ({"top_logprobs": 2}, BAD, "needs logprobs"),
+    "usage without a stream": ({"stream_options": {"include_usage": True}}, BAD, "needs stream"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What comes out of a job: the text that its tokens spell, in whole characters, and their places."""
+"""What comes out of a job: the text of its tokens, in whole characters, and their places."""
 
 from __future__ import annotations
 
