@@ -207,7 +207,7 @@ def test_on_a_phone(browser: Any, live: Live) -> None:
     with opened(browser, live, color_scheme="dark", **PHONE) as view:
         page = view.page
         assert page.locator("#settings").is_hidden()
-        page.get_by_role("button", name="Settings").tap()
+        page.get_by_role("button", name="Settings", exact=True).tap()
         page.locator("#set-temperature").fill("1.5")
         assert page.input_value("#number-temperature") == "1.5"
         page.fill("#number-top_p", "0.5")
@@ -216,7 +216,10 @@ def test_on_a_phone(browser: Any, live: Live) -> None:
         assert page.locator("#settings").is_hidden()
         saved = json.loads(view.do("() => localStorage['fromscratch.settings']"))
         assert (saved["temperature"], saved["top_p"]) == (1.5, 0.5)
-        page.get_by_role("button", name="Chats").tap()
+        page.get_by_role("button", name="Settings", exact=True).tap()
+        page.get_by_role("button", name="Close the settings").tap()
+        assert page.locator("#settings").is_hidden()
+        page.get_by_role("button", name="Chats", exact=True).tap()
         page.get_by_role("button", name="New chat").tap()
         assert page.locator("#chats").is_hidden()
         page.fill("#chat-text", "Hello")

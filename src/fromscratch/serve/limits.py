@@ -48,5 +48,5 @@ class Limits:
         if self.texts > self.queue:
             raise UserError(
                 f"A request of {self.texts} texts would never fit into a queue of {self.queue}.",
-                fix="Let more texts wait, or allow fewer in a request.",
+                fix="Let more wait (--queue), or allow fewer in a request (--max-texts).",
             )

@@ -70,8 +70,9 @@ function sides() {
       }
       const opens = !$(side).classList.contains('open');
       drawers(opens ? side : null);
-      if (opens) $(side).querySelector('button, input, textarea')?.focus();
+      if (opens) $(`close-${side}`).focus();
     });
+    $(`close-${side}`).addEventListener('click', () => { drawers(null); $(`show-${side}`).focus(); });
   }
   $('veil').addEventListener('click', () => drawers(null));
   const fit = () => { drawers(null); if (!narrow.matches) $('show-settings').setAttribute('aria-expanded', 'true'); };
