@@ -524,6 +524,31 @@ MISTAKES = {
         ],
         ["eval.hellaswag", "gone.jsonl", "hf:Rowan/hellaswag"],
     ),
+    "serving to others without a token": (
+        ["serve", "run", "--host", "0.0.0.0"],
+        ["--host 0.0.0.0", "anybody could use the model", "--api-token"],
+    ),
+    "a token that is none": (
+        ["serve", "run", "--api-token", " "],
+        ["token is empty", "openssl rand"],
+    ),
+    "an address of another machine": (
+        ["serve", "run", "--host", "203.0.113.7", "--api-token", "abc", "--port", "0"],
+        ["203.0.113.7", "cannot be listened on", "--port"],
+    ),
+    "serving what is no model": (["serve", "text"], ["text is not a checkpoint", "Name a run"]),
+    "a misspelt chat template": (
+        ["serve", "run", "--template", "chatlm"],
+        ['no chat template "chatlm"', 'Did you mean "chatml"?'],
+    ),
+    "a chat template whose tokens the model lacks": (
+        ["serve", "run", "--template", "chatml"],
+        ['no special token "<|im_end|>"', "Finetune"],
+    ),
+    "a queue too short for a request": (
+        ["serve", "run", "--queue", "4"],
+        ["16 texts would never fit", "--max-texts"],
+    ),
 }
 
 

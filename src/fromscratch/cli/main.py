@@ -27,6 +27,7 @@ from fromscratch.cli import (
     prepare_verb,
     report_verb,
     resume_verb,
+    serve_verb,
     sweep_verb,
     tokenizer_verb,
     train_verb,
@@ -57,6 +58,7 @@ app.command("sweep")(sweep_verb.run)
 app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("chat")(chat_verb.run)
+app.command("serve")(serve_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")
