@@ -16,6 +16,7 @@ from fromscratch.chat.conversations import Message, messages_of
 from fromscratch.chat.rendering import render_ids
 from fromscratch.chat.template import template_named
 from fromscratch.data.examples import SIDES, Examples
+from fromscratch.data.hub import HubDataset
 from fromscratch.data.make_examples import ExampleSettings, in_order, make_examples
 from fromscratch.data.sources import Reading, Source
 from fromscratch.foundation.errors import UserError
@@ -23,6 +24,7 @@ from fromscratch.foundation.files import read_json_lines
 from fromscratch.tokenizer.build import bytes_tokenizer
 from fromscratch.tokenizer.special import with_special_tokens
 from fromscratch.tokenizer.tokenizer import Tokenizer
+from tests.data.hub_server import HubServer
 
 TEMPLATE = template_named("default")
 SETTINGS = ExampleSettings(template="default", context=256, val_fraction=0.2, test_fraction=0.2)
@@ -215,6 +217,25 @@ def test_a_preparation_that_was_killed_is_made_anew(
     source = Source("talk", str(tmp_path / "records.json"), Reading(record=messages_of))
     make_examples(source, folder, tokenizer, SETTINGS, watch=lambda _: None)
     assert Examples(folder).manifest == whole.manifest
+
+
+def test_a_data_set_on_the_hub(
+    hub: HubServer, open_set: Callable[..., HubDataset], tmp_path: Path, tokenizer: Tokenizer
+):
+    chats = [
+        {"messages": [{"role": "user", "content": f"{i}"}, {"role": "assistant", "content": "y"}]}
+        for i in range(20)
+    ]
+    table = pyarrow.Table.from_pylist(chats)
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    content = (tmp_path / "train.parquet").read_bytes()
+    hub.add("a/talk", {"data/train-00000.parquet": content, "README.md": b"# About"})
+    source = Source(
+        "talk", "hf:a/talk", Reading(record=messages_of), hub=open_set("hf:a/talk", folder=tmp_path)
+    )
+    manifest = make_examples(source, tmp_path / "out", tokenizer, SETTINGS, watch=lambda _: None)
+    assert manifest.records == 20
+    assert manifest.spec.startswith("hf:a/talk@")
 
 
 def test_messages_keep_their_input(made: Maker):
