@@ -273,11 +273,13 @@ def _counts(examples: Examples, rows: ExampleRows) -> str:
     held_out = f"{sides['val'].examples:,} held out"
     if sides["test"].examples:
         held_out += f", {sides['test'].examples:,} for the test"
-    kind = "one each" if rows.padded else f"{rows.context:,} positions in each"
+    if rows.padded:
+        kind = f"rows of one each, {train.tokens / train.examples:,.0f} tokens on average"
+    else:
+        kind = f"{len(rows):,} rows of {rows.context:,}, {rows.filled:.1%} filled"
     return (
         f'{train.examples:,} of "{manifest.source}" to train on, {held_out}; {train.tokens:,} '
-        f"tokens, of which {train.learned / train.tokens:.1%} are learned; {len(rows):,} rows, "
-        f"{kind}, {rows.filled:.1%} filled"
+        f"tokens, of which {train.learned / train.tokens:.1%} are learned; {kind}"
     )
 
 

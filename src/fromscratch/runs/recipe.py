@@ -178,6 +178,12 @@ class Recipe(_Table):
         if self.train.micro_batch != "auto":
             self._check_divides(self.train.micro_batch)
         self._check_objective()
+        if self.eval.patience and not (self.eval.every and self.checkpoint.keep_best):
+            missing = "eval.every = 0" if self.checkpoint.keep_best else "no best is kept"
+            raise UserError(
+                f"eval.patience ends a run at its best validation, and there is none: {missing}.",
+                fix="Say eval.every, in steps, and checkpoint.keep_best=true; or eval.patience=0.",
+            )
         if self.schedule.min_lr > self.optim.lr:
             raise UserError(
                 f"schedule.min_lr = {self.schedule.min_lr:g} is above optim.lr = "
