@@ -9,7 +9,12 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import ranks_of_this_run, say_how_to_use, train_session
+from fromscratch.cli.session import (
+    answer_test_examples,
+    ranks_of_this_run,
+    say_how_to_use,
+    train_session,
+)
 from fromscratch.cli.show import say
 
 
@@ -32,8 +37,17 @@ def run(
             session = open_run(run_folder, overrides or [], report=watch, ranks=ranks)
         end.trains(session)
         step = session.state.progress.step
-        if step >= session.config.steps and session.state.progress.duties_done:
+        if session.is_over:
             end.finished = True
+            if not session.paths.answers.is_file():
+                answer_test_examples(session)
+            if step < session.config.steps:
+                say(f"{run_folder} stopped early, at step {step:,} of {session.config.steps:,}.")
+                say(
+                    "To train on all the same: "
+                    f"fromscratch resume {shlex.quote(str(run_folder))} eval.patience=0"
+                )
+                return
             say(f"{run_folder} has done all its {step:,} steps.")
             more = f"fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
             say(f"To train on: {more}")

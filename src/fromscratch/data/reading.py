@@ -8,10 +8,10 @@ and goes on, one that cannot raises `BadInput`, which ends the reading of that p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fromscratch.foundation.errors import UserError
 
@@ -38,6 +38,8 @@ class Reading:
         max_document_bytes: Longest document: bytes of a line of JSON, characters of any other
             text. What is longer is never held in memory, and is bad input; 32 million is some ten
             times the longest novel.
+        record: What makes of a record what it is read for, in place of a text (`Document.made`); it
+            raises `NotAConversation` where it cannot. Only JSON and Parquet have records.
     """
 
     documents: Documents = "auto"
@@ -45,6 +47,7 @@ class Reading:
     render: str | None = None
     on_bad: Literal["stop", "skip"] = "stop"
     max_document_bytes: int = 32_000_000
+    record: Callable[[Mapping[str, Any]], Any] | None = None
 
 
 @dataclass
@@ -122,6 +125,5 @@ def bad_input(item: Input, report: SourceReport, error: BadInput) -> None:
         report.skip(place, error.what)
         return
     fix = f"{error.fix} " if error.fix else ""
-    raise UserError(
-        f"{place}: {error.what}.", fix=f"{fix}`prepare --on-bad skip` leaves out what is bad."
-    )
+    leave_out = "`prepare --on-bad skip`" if item.reading.record is None else "chat.on_bad=skip"
+    raise UserError(f"{place}: {error.what}.", fix=f"{fix}{leave_out} leaves out what is bad.")
