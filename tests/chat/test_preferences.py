@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fromscratch.chat.conversations import Message
+from fromscratch.chat.conversations import Message, NotAConversation
 from fromscratch.chat.preferences import (
     PREFERENCE_FIELDS,
-    NotAPreference,
     looks_like_a_preference,
     preference_of,
 )
@@ -122,7 +121,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_none_says_why(name: str) -> None:
     record, expected = WRONG[name]
-    with pytest.raises(NotAPreference) as raised:
+    with pytest.raises(NotAConversation) as raised:
         preference_of(record)
     assert expected in str(raised.value)
 

@@ -38,7 +38,7 @@ _SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
 _SPEAKERS: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
-class NotAPreference(ValueError):  # noqa: N818  (says what is wrong, as a sentence without a subject)
+class NotAPreference(NotAConversation):
     """A record that is no preference of a known kind; the message says why, without the place."""
 
 
@@ -71,8 +71,8 @@ def preference_of(record: Mapping[str, Any]) -> Preference:
     """The prompt and the two answers of one record.
 
     Raises:
-        NotAPreference: It is of no known kind, or something in it is not as its kind demands; the
-            message names the field.
+        NotAPreference: It is of no known kind, or not one prompt with two answers.
+        NotAConversation: Something in it is not as its kind demands; the message names the field.
     """
     if not looks_like_a_preference(record):
         named = ", ".join(map(str, list(record)[:12])) or "none"
@@ -80,11 +80,8 @@ def preference_of(record: Mapping[str, Any]) -> Preference:
             f'is no preference: its fields are {named}; needed are "chosen" and "rejected", with '
             f"the prompt in {', '.join(_PROMPTS)}, or as the turns that both begin with"
         )
-    try:
-        prompt = _prompt(record)
-        chosen, rejected = (_side(record, name, prompt) for name in ("chosen", "rejected"))
-    except NotAConversation as error:
-        raise NotAPreference(str(error)) from None
+    prompt = _prompt(record)
+    chosen, rejected = (_side(record, name, prompt) for name in ("chosen", "rejected"))
     return _parted(chosen, rejected)
 
 

@@ -51,6 +51,11 @@ class Batch:
         """Positions that take part in the loss."""
         return int((self.targets != IGNORE).sum())
 
+    @property
+    def n_terms(self) -> int:
+        """What the loss of a step is the mean over: targets, unless a batch is of other things."""
+        return self.n_targets
+
     def rows(self, begin: int, end: int) -> Batch:
         """Some of its windows; a view."""
         segments = None if self.segments is None else self.segments[begin:end]
