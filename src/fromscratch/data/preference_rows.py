@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fromscratch.chat.rendering import Rendered
 from fromscratch.data.batches import IGNORE, Batch
 
 
@@ -57,21 +58,9 @@ class PairBatch(Batch):
 
     def without_padding(self) -> PairBatch:
         """The same batch as narrow as its targets allow."""
-        plain = super().without_padding()
-        return replace(self, ids=plain.ids, targets=plain.targets)
-
-
-@dataclass(frozen=True)
-class AnswerTokens:
-    """One side of a pair.
-
-    Attributes:
-        ids: Tokens of the whole conversation.
-        supervised: Which of them are the answer's, the tokens that end its turns included.
-    """
-
-    ids: Sequence[int]
-    supervised: Sequence[bool]
+        used = torch.nonzero((self.targets != IGNORE).any(dim=0))  # (n, 1)
+        width = int(used[-1]) + 1
+        return replace(self, ids=self.ids[:, :width], targets=self.targets[:, :width])
 
 
 class PairRows:
@@ -82,13 +71,13 @@ class PairRows:
         reference: (pairs, 2) log-probabilities before training, once they are known.
 
     Args:
-        pairs: Chosen and rejected side of each.
+        pairs: Chosen and rejected side of each, in which only the answer is supervised.
         context: Every side has at most one token more.
     """
 
     padded = True
 
-    def __init__(self, pairs: Sequence[tuple[AnswerTokens, AnswerTokens]], context: int) -> None:
+    def __init__(self, pairs: Sequence[tuple[Rendered, Rendered]], context: int) -> None:
         sides = [side for pair in pairs for side in pair]
         lengths = np.array([len(side.ids) for side in sides], dtype=np.int64)
         assert all(2 <= n <= context + 1 for n in lengths), "what is too long was left out before"
@@ -138,11 +127,11 @@ class PairRows:
         """Where a pair begins among the tokens of all."""
         return int(self._starts[2 * index])
 
-    def side(self, index: int, *, rejected: bool) -> AnswerTokens:
+    def side(self, index: int, *, rejected: bool) -> Rendered:
         """One side of a pair, for a person to look at."""
         row = 2 * index + rejected
         of = slice(int(self._starts[row]), int(self._starts[row + 1]))
-        return AnswerTokens(self._ids[of].tolist(), self._supervised[of].tolist())
+        return Rendered(self._ids[of].tolist(), self._supervised[of].tolist())
 
     @property
     def fingerprint(self) -> str:

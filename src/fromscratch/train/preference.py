@@ -96,8 +96,13 @@ def sums_of(losses: PairLosses) -> PairSums:
     rows = torch.stack([losses.loss.detach(), losses.chosen_reward, losses.rejected_reward])
     loss, chosen, rejected = rows.cpu().double()  # (B,) each
     right = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
-    sums = torch.stack([loss.sum(), right.sum(), chosen.sum(), rejected.sum()]).tolist()
-    return PairSums(*sums, len(loss))
+    return PairSums(
+        loss=float(loss.sum()),
+        right=float(right.sum()),
+        chosen_reward=float(chosen.sum()),
+        rejected_reward=float(rejected.sum()),
+        n_pairs=len(loss),
+    )
 
 
 class PreferenceObjective:
