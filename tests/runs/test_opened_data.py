@@ -17,7 +17,8 @@ from fromscratch.runs.assemble import new_run
 from fromscratch.runs.opened_data import OpenedData, open_data, prepared_folders
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.planning import make_plan
-from fromscratch.runs.recipe import DataConfig, Recipe, SourceConfig
+from fromscratch.runs.data_config import DataConfig, SourceConfig
+from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import parse_recipe
 
 HEAD = """

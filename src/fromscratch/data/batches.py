@@ -1,9 +1,9 @@
-"""Token streams to training batches whose order is a pure function of position.
+"""Training batches whose order is a pure function of position.
 
-A source's stream is cut into windows of `context` targets; an epoch is a permutation of them, so
+A source is rows of `context` targets (`Readable`). Of pretraining's, a stream is cut into windows of `context` targets; an epoch is a permutation of them, so
 every token is a target exactly once per epoch, the last short window being padded with ignored
-targets. Each epoch has its own permutation and its own offset of the cuts. Sample number n of the
-run maps to (source, epoch, window) without any state, hence: the batch of a step does not depend on
+targets. Each epoch has its own permutation and its own offset of the cuts. Conversations are rows
+of whole examples (conversation_rows.py), permuted likewise. Sample number n of the run maps to (source, epoch, window) without any state, hence: the batch of a step does not depend on
 the number of ranks, on the micro-batch, or on how often the run was interrupted (R02, R07, R08,
 R14).
 """
@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ from fromscratch.foundation.seeds import derive_seed
 
 IGNORE = -100
 """The target that takes no part in the loss; torch's own convention."""
+
+_WIDTHS = 32  # a batch without its padding is so many positions wide, or twice, or three times ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,45 @@ class Batch:
             segments,
         )
 
+    def without_padding(self) -> Batch:
+        """The same batch as narrow as its targets allow, in steps of some positions."""
+        used = torch.nonzero((self.targets != IGNORE).any(dim=0))  # (n, 1)
+        last = int(used[-1]) + 1 if len(used) else 1
+        width = min(-(-last // _WIDTHS) * _WIDTHS, self.ids.shape[1])
+        segments = None if self.segments is None else self.segments[:, :width]
+        return Batch(self.ids[:, :width], self.targets[:, :width], segments)
+
+
+class Readable(Protocol):
+    """The rows that a source has, and what is trained on in an epoch: each of them once."""
+
+    @property
+    def context(self) -> int:
+        """Positions of a row."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Positions of all rows that are not there only to fill up the last one."""
+
+    @property
+    def padded(self) -> bool:
+        """Whether rows end in padding, which a batch can do without."""
+
+    def __len__(self) -> int:
+        """How many rows there are, in every epoch."""
+
+    def batch(self, indices: npt.NDArray[np.int64], *, cut: int, eot_id: int | None) -> Batch:
+        """Some rows, each `context` wide.
+
+        Args:
+            indices: Which, from 0 to len - 1.
+            cut: A number of the epoch's, that may say where rows begin.
+            eot_id: As for `TrainingData`.
+        """
+
+    def token_of(self, index: int, *, cut: int) -> int:
+        """Where a row begins in what the source is stored as, for a person to look at."""
+
 
 Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Inputs and targets, each (B, T)."""
@@ -87,8 +129,23 @@ class Windows:
     stream: TokenStream
     context: int
 
+    padded = False
+
     def __len__(self) -> int:
         return -(-len(self.stream) // self.context)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the stream, each of which is a target once an epoch."""
+        return len(self.stream)
+
+    def batch(self, indices: npt.NDArray[np.int64], *, cut: int, eot_id: int | None) -> Batch:
+        """Some windows of the stream as it is cut from `cut` on, modulo its length."""
+        return collate(self.read(indices, offset=cut % len(self.stream)), eot_id)
+
+    def token_of(self, index: int, *, cut: int) -> int:
+        """Stream position of a window's first target; the stream is a circle."""
+        return (cut + index * self.context) % len(self.stream)
 
     def read(self, indices: npt.NDArray[np.int64], *, offset: int = 0) -> Rows:
         """Inputs and targets of some windows, each (len(indices), T).
@@ -111,7 +168,7 @@ class TrainingSource:
 
     name: str
     weight: float
-    windows: Windows
+    windows: Readable
     fingerprint: str
 
 
@@ -124,7 +181,7 @@ class WindowPlace:
         source: The source's name.
         epoch: The pass over the source, from 0.
         window: Its number in that pass's cut of the source.
-        token: Stream position of its first target; the stream is a circle.
+        token: Where it begins in what the source is stored as.
     """
 
     sample: int
@@ -164,28 +221,28 @@ class TrainingData:
     def batch(self, first_sample: int, n_samples: int, skipped: Ranges = ()) -> Batch:
         """The next n_samples samples of the run from first_sample on."""
         samples = kept_numbers(first_sample, n_samples, skipped)
-        ids = np.empty((n_samples, self.context), dtype=np.int64)
-        targets = np.empty_like(ids)
+        parts, places = [], []
         source_of, ordinals = self.mixture.locate(samples)
         for source, described in enumerate(self.sources):
             rows = np.flatnonzero(source_of == source)
             epochs, positions = np.divmod(ordinals[rows], len(described.windows))
             for epoch in np.unique(epochs):
                 order = self._order_of(source, int(epoch))
-                offset = order.permutation.seed % len(described.windows.stream)
                 mine = epochs == epoch
-                indices = order(positions[mine])
-                ids[rows[mine]], targets[rows[mine]] = described.windows.read(
-                    indices, offset=offset
-                )
-        return collate((ids, targets), self.eot_id)
+                indices, cut = order(positions[mine]), order.permutation.seed
+                parts.append(described.windows.batch(indices, cut=cut, eot_id=self.eot_id))
+                places.append(rows[mine])
+        return _in_order(parts, places)
 
     def micro_batches(
         self, first_sample: int, n_samples: int, size: int, skipped: Ranges = ()
     ) -> list[Batch]:
         """The same samples in portions of `size`, which divides their number."""
         whole = self.batch(first_sample, n_samples, skipped)
-        return [whole.rows(i, i + size) for i in range(0, n_samples, size)]
+        portions = [whole.rows(i, i + size) for i in range(0, n_samples, size)]
+        if any(source.windows.padded for source in self.sources):
+            return [portion.without_padding() for portion in portions]
+        return portions
 
     def after(self, first_sample: int, n_samples: int, skipped: Ranges = ()) -> int:
         """The cursor after these samples: the number from which the next ones are looked for."""
@@ -201,8 +258,7 @@ class TrainingData:
             epoch, position = divmod(int(ordinal), len(described.windows))
             order = self._order_of(int(source), epoch)
             window = int(order(np.array([position]))[0])
-            first = order.permutation.seed + window * self.context
-            token = first % len(described.windows.stream)
+            token = described.windows.token_of(window, cut=order.permutation.seed)
             found.append(WindowPlace(int(sample), described.name, epoch, window, token))
         return found
 
@@ -241,7 +297,7 @@ class TrainingData:
     @property
     def tokens(self) -> int:
         """Distinct training tokens over all sources."""
-        return sum(len(s.windows.stream) for s in self.sources)
+        return sum(s.windows.n_tokens for s in self.sources)
 
     @property
     def fingerprint(self) -> str:
@@ -266,14 +322,14 @@ class ValidationSet:
 
     Attributes:
         name: How metrics call it.
-        windows: The held-out stream, cut.
+        windows: The held-out stream, cut; or held-out conversations.
         bytes_per_id: (V,) UTF-8 bytes of each token, for bits per byte.
         eot_id: As for `TrainingData`.
         max_tokens: Targets evaluated, rounded up to whole windows; 0 for all.
     """
 
     name: str
-    windows: Windows
+    windows: Readable
     bytes_per_id: npt.NDArray[np.int64]
     eot_id: int | None
     max_tokens: int = 0
@@ -288,7 +344,8 @@ class ValidationSet:
         """
         chosen = self.chosen()
         for i in range(rank * batch_size, len(chosen), size * batch_size):
-            yield collate(self.windows.read(chosen[i : i + batch_size]), self.eot_id)
+            batch = self.windows.batch(chosen[i : i + batch_size], cut=0, eot_id=self.eot_id)
+            yield batch.without_padding() if self.windows.padded else batch
 
     def chosen(self) -> npt.NDArray[np.int64]:
         """The numbers of the windows that are evaluated: a fixed random part, sorted."""
@@ -297,6 +354,20 @@ class ValidationSet:
         if wanted >= total:
             return np.arange(total)
         return np.sort(Permutation(total, seed=0)(np.arange(wanted)))
+
+
+def _in_order(parts: list[Batch], places: list[npt.NDArray[np.int64]]) -> Batch:
+    """Rows that were read source by source, each at its place."""
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.from_numpy(np.argsort(np.concatenate(places)))
+    segments = [part.segments for part in parts if part.segments is not None]
+    assert len(segments) in (0, len(parts)), "of all sources or of none"
+    return Batch(
+        torch.cat([part.ids for part in parts])[order],
+        torch.cat([part.targets for part in parts])[order],
+        torch.cat(segments)[order] if segments else None,
+    )
 
 
 def collate(rows: Rows, eot_id: int | None) -> Batch:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,16 @@ class Document:
         id: What a person would call it: a path, a URL, a topic.
         source: The name of the source it came from.
         ids: The tokens of a text that somebody else has tokenised, without end-of-text; else None.
+        made: What the reading makes of a record, where it is not read for a text.
+        place: Of such a record, for messages: its file and the line, row or number in it.
     """
 
     text: str
     id: str
     source: str
     ids: npt.NDArray[np.uint32] | None = None
+    made: Any = None
+    place: str = ""
 
 
 def split_of(text: str, *, val_fraction: float, seed: int) -> Split:

@@ -151,7 +151,7 @@ def _wanted_columns(file: pq.ParquetFile, item: Input) -> list[str]:
     schema, reading = file.schema_arrow, item.reading
     names = list(schema.names)
     ids = [name for name in names if name in ID_FIELDS]
-    if reading.render is not None:
+    if reading.render is not None or reading.record is not None:
         if not looks_like_a_conversation(dict.fromkeys(names)):
             shown = ", ".join(names)
             raise BadInput("", f"has no columns of a conversation; it has {shown or 'none'}")

@@ -69,6 +69,10 @@ def read_file(
             yield from read_parquet_file(item, report, stretch)
         elif kind == "json" and not _is_text_after_all(item):
             yield from read_json_file(item, report)
+        elif reading.record is not None:
+            if named:
+                raise BadInput("", "holds no records", "Give JSON, JSON lines or Parquet.")
+            report.skip(item.label, "holds no records")
         else:
             yield from read_text_file(item, report)
     except BadInput as error:

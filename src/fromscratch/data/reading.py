@@ -8,10 +8,10 @@ and goes on, one that cannot raises `BadInput`, which ends the reading of that p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fromscratch.foundation.errors import UserError
 
@@ -34,6 +34,8 @@ class Reading:
             the field of that name, or else the field `text` inside `meta`.
         render: Name of a chat template: the records are conversations, and their text is rendered
             by it. None where records have a text.
+        record: What makes of a record what it is read for, in place of a text (`Document.made`); it
+            raises `NotAConversation` where it cannot. Only JSON and Parquet have records.
         on_bad: Whether what cannot be read ends in an error or is left out and listed.
         max_document_bytes: Longest document: bytes of a line of JSON, characters of any other
             text. What is longer is never held in memory, and is bad input; 32 million is some ten
@@ -43,6 +45,7 @@ class Reading:
     documents: Documents = "auto"
     field: str = "text"
     render: str | None = None
+    record: Callable[[Mapping[str, Any]], Any] | None = None
     on_bad: Literal["stop", "skip"] = "stop"
     max_document_bytes: int = 32_000_000
 
@@ -122,6 +125,5 @@ def bad_input(item: Input, report: SourceReport, error: BadInput) -> None:
         report.skip(place, error.what)
         return
     fix = f"{error.fix} " if error.fix else ""
-    raise UserError(
-        f"{place}: {error.what}.", fix=f"{fix}`prepare --on-bad skip` leaves out what is bad."
-    )
+    leave_out = "`prepare --on-bad skip`" if item.reading.record is None else "chat.on_bad=skip"
+    raise UserError(f"{place}: {error.what}.", fix=f"{fix}{leave_out} leaves out what is bad.")

@@ -1,12 +1,13 @@
 """Records (JSON objects, rows of a Parquet file) into documents.
 
 In: a mapping of field names to values, and what to call its place. Out: its document, made of the
-text field or, with a chat template, of the conversation that the record is.
+text field or, with a chat template, of the conversation that the record is; or what the reading
+makes of it, which need not be a text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fromscratch.chat.conversations import (
@@ -44,6 +45,10 @@ def document_of(
     try:
         if not isinstance(record, Mapping):
             raise BadInput(position, f"is {_kind(record)}, not an object with fields")
+        if item.reading.record is not None:
+            name = _name(record) or f"{item.label}#{number}"
+            made = _made(item.reading.record, record, position)
+            return Document("", name, item.name, made=made, place=f"{item.label}, {position}")
         text = _text(record, item, position)
     except BadInput as error:
         bad_input(item, report, error)
@@ -74,6 +79,15 @@ def value_at(record: Mapping[str, Any], name: str) -> Any:
     if dot and isinstance(record.get(outer), Mapping):
         return value_at(record[outer], inner)
     return _ABSENT
+
+
+def _made(
+    make: Callable[[Mapping[str, Any]], Any], record: Mapping[str, Any], position: str
+) -> Any:
+    try:
+        return make(record)
+    except NotAConversation as error:
+        raise BadInput(position, str(error)) from None
 
 
 def _text(record: Mapping[str, Any], item: Input, position: str) -> str:

@@ -32,6 +32,15 @@ DATA_PART = "part.json"
 DATA_PART_KEYS = "keys.bin"
 DATA_PART_BANDS = "bands.bin"
 
+# --- names inside a folder of prepared conversations ----------------------------------------------
+EXAMPLES_MANIFEST = "examples.json"
+EXAMPLES_IDS = "ids.npy"
+EXAMPLES_LEARNED = "learned.npy"
+EXAMPLES_STARTS = "starts.npy"
+EXAMPLES_SIDES = "sides.npy"
+EXAMPLES_TEST = "test.jsonl"
+EXAMPLES_SPOOL = "conversations.tmp"  # while it is being made
+
 # --- names inside DATA-parts/, where several tasks prepare the parts of DATA ----------------------
 PARTS_PLAN = "plan.json"
 PARTS_TOKENIZER = "tokenizer"
@@ -46,6 +55,7 @@ RUN_EVENTS = "events.jsonl"
 RUN_HEALTH = "health.jsonl"
 RUN_EVALS = "evals.jsonl"
 RUN_REPORT = "report.html"
+RUN_ANSWERS = "answers.json"  # of a finetuned model to the test examples
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LANDSCAPE = "landscape"
 RUN_LOCK = "run.lock"
@@ -239,6 +249,10 @@ class RunPaths:
     @property
     def imported(self) -> Path:
         return self.root / RUN_IMPORT
+
+    @property
+    def answers(self) -> Path:
+        return self.root / RUN_ANSWERS
 
     @property
     def report(self) -> Path:

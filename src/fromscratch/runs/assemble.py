@@ -179,7 +179,7 @@ def build_session(
             "train.epochs counts passes over one source; this recipe mixes several.",
             fix="Say train.tokens or train.steps.",
         )
-    tokens = {s.name: len(s.windows.stream) for s in data.training.sources}
+    tokens = {s.name: s.windows.n_tokens for s in data.training.sources}
     if refused := epochs_refusal(recipe, steps, tokens):
         raise refused
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)

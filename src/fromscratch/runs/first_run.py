@@ -28,7 +28,8 @@ from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
 from fromscratch.runs.opened_data import open_data, prepared_folders
-from fromscratch.runs.recipe import Recipe, SourceConfig
+from fromscratch.runs.data_config import SourceConfig
+from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.session import Session
 from fromscratch.train.compiled import compile_blocks, wants_compiling
@@ -170,7 +171,7 @@ def judge_first_run(session: Session) -> FirstResult:
     everything = data.parts[0].windows("val", session.recipe.model.context)
     whole = replace(data.validation[0], windows=everything, max_tokens=0)
     now = evaluate_loss(session.state.model, whole, batch_size=session.config.micro_batch)
-    train = data.training.sources[0].windows.stream
+    train = data.parts[0].windows("train", session.recipe.model.context).stream
     rows = yardsticks(train, everything.stream, data.tokenizer)
     fresh = GPT(session.recipe.model, seed=session.recipe.train.seed).to(session.state.model.device)
     at_start = evaluate_loss(fresh, whole, batch_size=session.config.micro_batch)

@@ -15,7 +15,8 @@ from pathlib import Path
 from fromscratch.data.shares import ShareSchedule
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import DATA_MANIFEST
-from fromscratch.runs.recipe import Recipe, SourceConfig
+from fromscratch.runs.data_config import SourceConfig
+from fromscratch.runs.recipe import Recipe
 
 # R01: a share may move by this much within the steepness window, which is this part of the run, but
 # at least so many steps (Adam's averages remember some hundred), or this part of a short run.

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from fromscratch.data.shares import ShareSchedule, Stage
-from fromscratch.foundation.errors import UserError, did_you_mean
+from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import RunSettings, run_settings
 from fromscratch.optim.schedule_config import PhaseConfig, ScheduleConfig, check_order
+from fromscratch.runs.chat_config import BaseConfig, ChatConfig
+from fromscratch.runs.data_config import DataConfig
 from fromscratch.track.config import TrackConfig
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.loss_scale import LossScaleConfig
@@ -32,139 +32,10 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-
-class SourceConfig(_Table):
-    """One source of a mixture. `weight` is its share of the training windows, in any unit.
-
-    More than `max_epochs` passes over its text are refused before the run. `field` is the text of
-    JSON and Parquet records; with `render`, they are conversations for that chat template.
-    """
-
-    name: str
-    path: str
-    field: str = "text"
-    render: str | None = None
-    weight: Weight = 1.0
-    max_epochs: float | None = Field(default=None, gt=0.0)
-
-
-class StageConfig(_Table):
-    """From `from_tokens` on, other weights, reached along a straight line over `blend_tokens`.
-
-    Every source is named: 0 ends one. Tokens are counted as in train.tokens.
-    """
-
-    from_tokens: int = Field(default=0, ge=0)
-    weights: dict[str, Weight]
-    blend_tokens: int = Field(default=0, ge=0)
-
-    @property
-    def end(self) -> int:
-        """Where its weights are in force, in tokens."""
-        return self.from_tokens + self.blend_tokens
-
-
-class DataConfig(_Table):
-    """What is trained on: `path` (prepared data or a source) or several `[[data.source]]`.
-
-    `documents` says what a document is in plain text files: each `file`, a `passage` of one, a
-    `paragraph` (what stands between blank lines), or `auto`: files, unless there are too few to
-    hold some out. `field` and `render` are those of `[[data.source]]`, for `path`. `dedup` leaves
-    out documents that came before: `exact` copies, or `near` ones too.
-    """
-
-    path: str | None = None
-    tokenizer: str = "gpt2"
-    val_fraction: float = Field(default=0.01, ge=0.0, lt=1.0)
-    documents: Literal["auto", "file", "passage", "paragraph"] = "auto"
-    field: str = "text"
-    render: str | None = None
-    dedup: Literal["none", "exact", "near"] = "none"
-    document_mask: bool = False
-    seed: int = Field(default=0, ge=0)
-    source: list[SourceConfig] = []
-    stage: list[StageConfig] = []
-
-    @model_validator(mode="after")
-    def _check(self) -> DataConfig:
-        if self.path is not None and self.source:
-            raise UserError("A recipe has either data.path or [[data.source]], not both.")
-        names = [source.name for source in self.source]
-        for name in names:
-            if names.count(name) > 1:
-                raise UserError(f'Two [[data.source]] are called "{name}".', fix="Rename one.")
-        for stage in self.stage:
-            _check_names(stage, names)
-        _check_order(self.stage)
-        if self.source:
-            self.shares()
-        return self
-
-    def shares(self, *, unit: int = 1) -> ShareSchedule:
-        """The mixture's shares over the run; positions in units of so many tokens.
-
-        Raises:
-            UserError: Weights that give no shares.
-        """
-        names = [source.name for source in self.source] or [""]
-        weights = tuple(source.weight for source in self.source) or (1.0,)
-        stages = (
-            Stage(
-                stage.from_tokens / unit,
-                tuple(stage.weights[name] for name in names),
-                stage.blend_tokens / unit,
-            )
-            for stage in self.stage
-        )
-        return ShareSchedule(weights, tuple(stages))
-
-
-def _check_names(stage: StageConfig, names: list[str]) -> None:
-    """A stage names every source, and nothing else: one that is forgotten would be unlearned."""
-    for name in stage.weights:
-        if name not in names:
-            raise UserError(
-                f'[[data.stage]] gives a weight to "{name}", which is not a source.'
-                f"{did_you_mean(name, names)}"
-            )
-    for name in names:
-        if name not in stage.weights:
-            raise UserError(
-                f"The [[data.stage]] from {stage.from_tokens:,} tokens on has no weight for "
-                f'"{name}".',
-                fix=f'Say what becomes of it: "{name} = 0" in its weights ends it.',
-            )
-
-
-def _check_order(stages: list[StageConfig]) -> None:
-    """Stages come one after the other, and each changes something that was there."""
-    if stages and stages[0].end == 0:
-        raise UserError(
-            "The first [[data.stage]] is in force from the start, so the weights of the sources "
-            "never are.",
-            fix="Give it from_tokens or blend_tokens, or write its weights at the sources.",
-        )
-    for stage, following in pairwise(stages):
-        if following.from_tokens <= stage.from_tokens:
-            raise UserError(
-                f"A [[data.stage]] from {following.from_tokens:,} tokens on stands after one from "
-                f"{stage.from_tokens:,} on.",
-                fix="Write stages in the order in which they begin, each later than the last.",
-            )
-        if following.from_tokens < stage.end:
-            room = following.from_tokens - stage.from_tokens
-            raise UserError(
-                f"The [[data.stage]] from {following.from_tokens:,} tokens on begins before the "
-                f"blend of the one before it has ended (at {stage.end:,}).",
-                fix=f"Begin it later, or blend the one before over at most {room:,} tokens.",
-            )
-
-
 class TrainConfig(_Table):
-    """How long, in what portions, on what. Exactly one of `steps`, `tokens` and `epochs`.
+    """What is learnt, how long, in what portions. Exactly one of `steps`, `tokens` and `epochs`.
 
+    `objective`: `pretrain` learns every token of text; `sft` the answers in conversations.
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
     `compile` compiles the blocks for training; `auto` does so on CUDA, where it pays. Where it does
     not work, the run says so once and goes on without.
@@ -176,6 +47,7 @@ class TrainConfig(_Table):
     number in the run's recipe from then on.
     """
 
+    objective: Literal["pretrain", "sft"] = "pretrain"
     steps: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0.0)
@@ -215,6 +87,7 @@ class TrainConfig(_Table):
 class EvalConfig(_Table):
     """Validation every `every` steps (0: at the start and the end) on at most `tokens` targets.
 
+    A run ends when `patience` validations in a row were none better than the best (0: never).
     Every `hellaswag_every` steps (0: never) and at both ends, `hellaswag_items` items of HellaSwag
     are answered, the same ones every time (0: all). `hellaswag` is its file, or its name on the
     hub; `hellaswag_style` how items become text (evaluate/hellaswag.py).
@@ -222,6 +95,7 @@ class EvalConfig(_Table):
 
     every: int = Field(default=250, ge=0)
     tokens: int = Field(default=1_048_576, ge=0, description="0: the whole validation split")
+    patience: int = Field(default=0, ge=0)
     hellaswag_every: int = Field(default=0, ge=0)
     hellaswag: str = "hf:Rowan/hellaswag"
     hellaswag_items: int = Field(default=1000, ge=0)
@@ -277,6 +151,19 @@ class Recipe(_Table):
     track: TrackConfig = TrackConfig()
     parallel: ParallelConfig = ParallelConfig()
     guard: GuardConfig = GuardConfig()
+    chat: ChatConfig = ChatConfig()
+    base: BaseConfig = BaseConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_of_one_example(cls, values: Any) -> Any:
+        """A step of so many examples in rows of their own is a step of so many contexts."""
+        chat, train, model = (values.get(name) for name in ("chat", "train", "model"))
+        examples = chat.get("examples_per_step") if isinstance(chat, dict) else None
+        context = model.get("context") if isinstance(model, dict) else None
+        if isinstance(examples, int) and isinstance(context, int) and isinstance(train, dict):
+            return values | {"train": train | {"tokens_per_step": examples * context}}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -290,6 +177,7 @@ class Recipe(_Table):
             )
         if self.train.micro_batch != "auto":
             self._check_divides(self.train.micro_batch)
+        self._check_objective()
         if self.schedule.min_lr > self.optim.lr:
             raise UserError(
                 f"schedule.min_lr = {self.schedule.min_lr:g} is above optim.lr = "
@@ -303,6 +191,21 @@ class Recipe(_Table):
                 fix="Write weight_decay, or optim.name=muon.",
             )
         return self
+
+    def _check_objective(self) -> None:
+        """Refuses what has no effect on what is learnt."""
+        unused, why = ["chat"] if self.chat != ChatConfig() else [], "of conversations only"
+        if self.train.objective != "pretrain":
+            defaults, why = DataConfig(), "of pretraining only: [chat] says how examples are made"
+            keys = ("documents", "field", "render", "dedup", "document_mask")
+            unused = [f"data.{k}" for k in keys if getattr(self.data, k) != getattr(defaults, k)]
+        if unused:
+            raise UserError(
+                f'{unused[0]} has no effect with train.objective = "{self.train.objective}": it is '
+                f"{why}.",
+                fix=f"Leave it out, or say train.objective="
+                f"{'sft' if unused == ['chat'] else 'pretrain'}.",
+            )
 
     def _check_divides(self, micro_batch: int) -> None:
         samples = self.samples_per_step

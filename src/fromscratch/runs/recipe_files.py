@@ -7,7 +7,7 @@ refuses unknown keys with the closest known one.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -27,18 +27,25 @@ def shipped_recipes() -> list[str]:
     )
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Recipe:
     """Reads a recipe and applies overrides.
 
     Args:
         name_or_path: The name of a shipped recipe, or a TOML file.
         overrides: `dotted.key=value`, values as in TOML; a bare word is a string.
+        complete: Fills in what the recipe leaves to the model that is started from
+            (starting_model.py); None where it starts from nothing.
 
     Raises:
         UserError: No such recipe, an unknown key, a value that cannot be.
     """
     name, text = read_recipe(name_or_path)
-    return parse_recipe(text, name=name, overrides=overrides)
+    return parse_recipe(text, name=name, overrides=overrides, complete=complete)
 
 
 def read_recipe(name_or_path: str) -> tuple[str, str]:
@@ -67,7 +74,13 @@ def read_recipe(name_or_path: str) -> tuple[str, str]:
     return name, text
 
 
-def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
+def parse_recipe(
+    text: str,
+    *,
+    name: str,
+    overrides: Sequence[str] = (),
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Recipe:
     """`load_recipe` for TOML text; `name` stands in where the text has none.
 
     Raises:
@@ -80,7 +93,22 @@ def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Reci
     values.setdefault("name", name)
     for override in overrides:
         _apply(values, override)
+    if complete is not None:
+        _refuse_unknown_keys(values, Recipe, prefix="")
+        values = complete(values)
+    elif needs_a_model(values):
+        raise UserError(
+            f"The recipe {name} finetunes: it has no [model] of its own.",
+            fix="Say which model it starts from: fromscratch train RECIPE --from MODEL.",
+        )
     return recipe_from(values)
+
+
+def needs_a_model(values: dict[str, Any]) -> bool:
+    """Whether a recipe, as nested tables, can only be run on a model that is there already."""
+    train, model = values.get("train"), values.get("model")
+    finetunes = isinstance(train, dict) and train.get("objective", "pretrain") != "pretrain"
+    return finetunes and not (isinstance(model, dict) and "n_layer" in model)
 
 
 def recipe_from(values: dict[str, Any]) -> Recipe:
@@ -118,6 +146,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if key.startswith("train.") and last in ("steps", "tokens", "epochs"):
         for other in ("steps", "tokens", "epochs"):
             table.pop(other, None)  # saying one replaces what the recipe says
+    if key == "train.tokens_per_step" and isinstance(values.get("chat"), dict):
+        values["chat"].pop("examples_per_step", None)
     table[last] = _value(text)
 
 

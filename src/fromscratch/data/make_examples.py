@@ -1,0 +1,265 @@
+"""Conversations into examples on disk: rendered, measured, split, written.
+
+In: a source of conversations, a tokenizer with the template's special tokens, settings. Out: a
+folder that examples.py reads. Only one conversation is in memory at a time, and 24 bytes for each
+that was. An interrupted preparation is made anew: its manifest comes last.
+
+Always true: an example is whole (nothing is cut off), fits into the context with both its sides
+within their limits, and has something to learn in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from fromscratch.chat.conversations import Message
+from fromscratch.chat.rendering import LossOn, render_ids
+from fromscratch.chat.template import template_named
+from fromscratch.data.documents import Document, content_key
+from fromscratch.data.example_writer import ExampleWriter, side_counts
+from fromscratch.data.examples import (
+    FORMAT_VERSION,
+    ExamplesManifest,
+    is_examples,
+    load_examples_manifest,
+)
+from fromscratch.data.reading import SourceReport
+from fromscratch.data.shards import stored_as
+from fromscratch.data.sources import Source
+from fromscratch.data.watching import Advance, Watch
+from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import DATA_LOCK, EXAMPLES_MANIFEST, dump_json, write_atomically
+from fromscratch.tokenizer.tokenizer import Tokenizer
+
+_TOLD_EVERY = 64
+
+
+@dataclass(frozen=True)
+class ExampleSettings:
+    """How examples are made of conversations; the words are those of a recipe's `[chat]` table.
+
+    Attributes:
+        template: Its name.
+        loss_on: What is learned.
+        context: Positions in a row: an example has at most one token more.
+        max_prompt_tokens: Of the prompt side; 0 for no limit of its own.
+        max_answer_tokens: Of the answer side, stop tokens included; likewise.
+        too_long: Whether what exceeds a limit is dropped, or ends in an error.
+        on_bad: Whether a record that is no conversation is left out, or ends in an error.
+        split: By the content's hash, or in the source's order.
+        val_fraction: Share that is held out.
+        test_fraction: Share that is answered in the end.
+        seed: Of the split by hash.
+    """
+
+    template: str
+    loss_on: LossOn = "assistant"
+    context: int = 1024
+    max_prompt_tokens: int = 0
+    max_answer_tokens: int = 0
+    too_long: Literal["drop", "refuse"] = "drop"
+    on_bad: Literal["stop", "skip"] = "stop"
+    split: Literal["hash", "order"] = "hash"
+    val_fraction: float = 0.01
+    test_fraction: float = 0.0
+    seed: int = 0
+
+
+def make_examples(
+    source: Source, folder: Path, tokenizer: Tokenizer, settings: ExampleSettings, *, watch: Watch
+) -> ExamplesManifest:
+    """Makes the folder of a source's examples, if it is not there yet.
+
+    Args:
+        source: Its reading makes messages of records (`messages_of`).
+        folder: Where to.
+        tokenizer: With the template's special tokens; written beside the examples.
+        settings: How they are made.
+        watch: Told how the work advances.
+
+    Raises:
+        UserError: Something cannot be read or is too long, and is not to be left out; an example
+            has nothing to learn; nothing is left to train on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / DATA_LOCK):
+        if is_examples(folder):
+            return load_examples_manifest(folder)
+        return _Making(source, folder, tokenizer, settings, watch).run()
+
+
+class _Making:
+    """One preparation."""
+
+    def __init__(
+        self,
+        source: Source,
+        folder: Path,
+        tokenizer: Tokenizer,
+        settings: ExampleSettings,
+        watch: Watch,
+    ) -> None:
+        self.source, self.folder, self.tokenizer = source, folder, tokenizer
+        self.settings, self.watch = settings, watch
+        self.template = template_named(settings.template)
+        self.report = SourceReport()
+        self.records = 0
+        self.dropped = {"prompt": 0, "answer": 0, "both": 0}
+        self.keys: list[bytes] = []
+        self.numbers: list[int] = []  # of the records that the kept examples were
+
+    def run(self) -> ExamplesManifest:
+        spool = self.settings.test_fraction > 0
+        writer = ExampleWriter(self.folder, stored_as(self.tokenizer.vocab_size), spool=spool)
+        with writer:
+            self._read(writer)
+            sides = self._sides()
+            learned = writer.finish(sides, self.tokenizer)
+        counts = side_counts(sides, *learned)
+        copies, across = _copies(self.keys, sides)
+        manifest = ExamplesManifest(
+            source=self.source.name,
+            spec=self.source.whence,
+            settings=asdict(self.settings),
+            tokenizer=self.tokenizer.name,
+            tokenizer_fingerprint=self.tokenizer.fingerprint,
+            records=self.records,
+            skipped=self.report.n_skipped,
+            prompt_too_long=self.dropped["prompt"],
+            answer_too_long=self.dropped["answer"],
+            both_too_long=self.dropped["both"],
+            copies=copies,
+            copies_across=across,
+            sides=counts,
+            sha256=writer.sha256,
+        )
+        self._refuse_nothing_to_train_on(manifest)
+        content = {"format_version": FORMAT_VERSION} | asdict(manifest)
+        write_atomically(self.folder / EXAMPLES_MANIFEST, dump_json(content, indent=1) + "\n")
+        return manifest
+
+    def _read(self, writer: ExampleWriter) -> None:
+        portions = self.source.portions()
+        total = sum(portion.size for portion in portions) or 1
+        done = 0
+        for portion, then in zip(portions, [*portions[1:], None], strict=True):
+            for document in self.source.read(portion, self.report, then=then):
+                self.records += 1
+                self._add(document, writer)
+                if self.records % _TOLD_EVERY == 0:
+                    share = (done + portion.size * self.report.share()) / total
+                    self.watch(Advance("tokens", self.records, share=min(share, 1.0)))
+            done += portion.size
+
+    def _add(self, document: Document, writer: ExampleWriter) -> None:
+        messages: Sequence[Message] | None = document.made
+        if messages is None:
+            raise UserError(
+                f"{self.source.spec} is text, not conversations.",
+                fix="Give JSON, JSON lines or Parquet: Alpaca's fields, messages, ShareGPT's "
+                "conversations, or prompt and completion.",
+            )
+        rendered = render_ids(self.template, self.tokenizer, messages)
+        answer = sum(rendered.supervised)
+        prompt = len(rendered.ids) - answer
+        if not any(rendered.supervised[1:]):
+            self._nothing_to_learn(document)
+            return
+        if too_long := self._too_long(prompt, answer, document):
+            self.dropped[too_long] += 1
+            return
+        learned = rendered.supervised
+        if self.settings.loss_on == "all":
+            learned = [True] * len(rendered.ids)
+        turns = [[m.role, m.content, m.context] for m in messages]
+        content = json.dumps(turns, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        self.keys.append(content_key(content, self.settings.seed))
+        self.numbers.append(self.records - 1)
+        writer.add(rendered.ids, learned, messages)
+
+    def _nothing_to_learn(self, document: Document) -> None:
+        """R51: its loss would be the mean of nothing."""
+        what = "has nothing to learn in it: no turn of it is the assistant's"
+        if self.settings.on_bad == "skip":
+            self.report.skip(document.place, what)
+            return
+        raise UserError(
+            f"{document.place}: {what}.", fix="chat.on_bad=skip leaves out what is bad."
+        )
+
+    def _too_long(self, prompt: int, answer: int, document: Document) -> str | None:
+        """Which limit an example exceeds (R54: each side has its own)."""
+        settings = self.settings
+        both = settings.context + 1
+        limits = (
+            ("prompt", prompt, settings.max_prompt_tokens, "chat.max_prompt_tokens"),
+            ("answer", answer, settings.max_answer_tokens, "chat.max_answer_tokens"),
+            ("both", prompt + answer, both, "model.context and one"),
+        )
+        for name, tokens, most, key in limits:
+            if not most or tokens <= most:
+                continue
+            if settings.too_long == "refuse":
+                sides = "prompt and answer have" if name == "both" else f"the {name} has"
+                raise UserError(
+                    f"{document.place}: {sides} {tokens:,} tokens, more than {key} ({most:,}).",
+                    fix="chat.too_long=drop leaves such examples out.",
+                )
+            return name
+        return None
+
+    def _sides(self) -> npt.NDArray[np.uint8]:
+        """The side of each kept example, as its place in SIDES."""
+        val, test = self.settings.val_fraction, self.settings.test_fraction
+        sides = np.zeros(len(self.keys), dtype=np.uint8)
+        if self.settings.split == "order":
+            n_train, n_test = in_order(self.records, val_fraction=val, test_fraction=test)
+            numbers = np.array(self.numbers, dtype=np.int64)
+            sides[numbers >= n_train] = 1
+            sides[numbers >= n_train + n_test] = 2
+            return sides
+        keys = np.frombuffer(b"".join(self.keys), dtype=np.uint8).reshape(len(self.keys), -1)
+        draws = np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.float64) / 2.0**64
+        sides[draws < val + test] = 1
+        sides[draws < val] = 2
+        return sides
+
+    def _refuse_nothing_to_train_on(self, manifest: ExamplesManifest) -> None:
+        if manifest.sides["train"].examples:
+            return
+        why = f"of {manifest.records:,} records, {manifest.dropped:,} were too long"
+        if manifest.skipped:
+            why += f", {manifest.skipped:,} no conversations"
+        raise UserError(
+            f"{self.source.spec} leaves no example to train on: {why}.",
+            fix="Give more conversations, hold out fewer (data.val_fraction, chat.test_fraction), "
+            "or raise the limits on their length.",
+        )
+
+
+def in_order(records: int, *, val_fraction: float, test_fraction: float) -> tuple[int, int]:
+    """How many of the first records train, and how many after them are for the test.
+
+    Rounded down, each by itself, and what is left is for validation: of 1,100 records with 5% and
+    10%, 935 train, 110 are for the test and 55 for validation (Raschka 2024, "Build a Large
+    Language Model (From Scratch)", chapter 7).
+    """
+    # Of the numbers as they are written: 0.85 of 1,100 is 935 and not 934.99.
+    val, test = Fraction(repr(val_fraction)), Fraction(repr(test_fraction))
+    return int(records * (1 - val - test)), int(records * test)
+
+
+def _copies(keys: Sequence[bytes], sides: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Examples whose like came before, and those held out whose like is trained on (R06)."""
+    trained = {key for key, side in zip(keys, sides.tolist(), strict=True) if side == 0}
+    held_out = [key for key, side in zip(keys, sides.tolist(), strict=True) if side != 0]
+    return len(keys) - len(set(keys)), sum(key in trained for key in held_out)
