@@ -14,10 +14,10 @@ from fromscratch.data.sources import Source
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import read_json_lines
 from fromscratch.runs.assemble import new_run
+from fromscratch.runs.data_config import DataConfig, SourceConfig
 from fromscratch.runs.opened_data import OpenedData, open_data, prepared_folders
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.planning import make_plan
-from fromscratch.runs.data_config import DataConfig, SourceConfig
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import parse_recipe
 

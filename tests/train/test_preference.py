@@ -13,12 +13,14 @@ from torch import Tensor
 from fromscratch.chat.rendering import Rendered
 from fromscratch.checkpoint.bundle import write_model
 from fromscratch.data.batches import IGNORE
+from fromscratch.data.examples import Examples
 from fromscratch.data.preference_rows import PairBatch, PairRows
 from fromscratch.evaluate.preference import evaluate_pairs, log_probs_of
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.tokenizer.build import bytes_tokenizer
 from fromscratch.train.preference import PreferenceObjective, answers_of, pair_loss
+from tests.data.pairs import write_pairs
 
 CONTEXT, BETA = 24, 0.3
 
@@ -62,24 +64,32 @@ def sides(n: int = 7, seed: int = 0) -> list[tuple[Rendered, Rendered]]:
     return made
 
 
-def pairs() -> PairRows:
-    return PairRows(sides(), CONTEXT)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those pairs, as they lie on the disk."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"), sides())
+
+
+@pytest.fixture
+def rows(folder: Path) -> PairRows:
+    return PairRows(Examples(folder), "train", CONTEXT, padding_id=256)
 
 
 def all_of(rows: PairRows) -> PairBatch:
     return rows.batch(torch.arange(len(rows)).numpy())
 
 
-def test_the_log_probabilities_are_those_of_the_softmax() -> None:
+def test_the_log_probabilities_are_those_of_the_softmax(rows: PairRows) -> None:
     """Against a loop over tokens in float64."""
-    model, batch = model_of(0).double(), all_of(pairs())
-    answers = answers_of(model, batch)
-    logits = model(batch.ids)[..., :257]
+    model, batch = model_of(0).double(), all_of(rows)
+    with torch.no_grad():
+        answers = answers_of(model, batch)
+    logits = model(batch.ids)[..., :257].detach()
     for row in range(len(batch.ids)):
         total, n = 0.0, 0
         for at, target in enumerate(batch.targets[row].tolist()):
             if target != IGNORE:
-                total += float(logits[row, at].log_softmax(-1)[target].detach())
+                total += float(logits[row, at].log_softmax(-1)[target])
                 n += 1
         sums = answers.rejected if row % 2 else answers.chosen
         counts = answers.rejected_tokens if row % 2 else answers.chosen_tokens
@@ -88,9 +98,9 @@ def test_the_log_probabilities_are_those_of_the_softmax() -> None:
 
 
 @pytest.mark.parametrize("name", ["dpo", "orpo"])
-def test_a_pair_does_not_depend_on_its_batch(name: Any) -> None:
+def test_a_pair_does_not_depend_on_its_batch(rows: PairRows, name: Any) -> None:
     """All together, padded; one at a time, unpadded: the same loss and gradient."""
-    model, rows = model_of(1).double(), pairs()
+    model = model_of(1).double()
     rows.reference = log_probs_of(model_of(2).double(), rows, batch_size=3).double()
     objective = PreferenceObjective(pair_loss(name, beta=BETA))
     whole = all_of(rows)
@@ -101,7 +111,7 @@ def test_a_pair_does_not_depend_on_its_batch(name: Any) -> None:
         for batch in batches:
             loss = objective(model, batch)
             loss.backward()
-            total += float(loss)
+            total += loss.item()
         return total, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     together = gradients([whole])
@@ -116,9 +126,9 @@ def test_a_pair_does_not_depend_on_its_batch(name: Any) -> None:
     assert evaluated.values() == pytest.approx(seen.values(), rel=1e-12)
 
 
-def test_a_model_has_no_reward_over_itself() -> None:
+def test_a_model_has_no_reward_over_itself(rows: PairRows) -> None:
     """Before the first update: loss ln 2 for each pair, and no answer preferred."""
-    model, rows = model_of(1, dropout=0.2), pairs()
+    model = model_of(1, dropout=0.2)
     rows.reference = log_probs_of(model, rows, batch_size=2)
     assert model.training
     sums = evaluate_pairs(model, rows, pair_loss("dpo", beta=BETA), batch_size=2)
@@ -139,7 +149,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[GPT, Any]]:
 
 
 @pytest.mark.slow
-def test_dpo_is_that_of_trl(twins: list[tuple[GPT, Any]], tmp_path: Path) -> None:
+def test_dpo_is_that_of_trl(rows: PairRows, twins: list[tuple[GPT, Any]], tmp_path: Path) -> None:
     """Its own trainer on transformers' reading of our checkpoints: loss, rewards, gradient."""
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     (ours, theirs), (reference, their_reference) = twins
@@ -153,7 +163,6 @@ def test_dpo_is_that_of_trl(twins: list[tuple[GPT, Any]], tmp_path: Path) -> Non
         train_dataset=datasets.Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
         processing_class=_their_tokenizer(),
     )
-    rows = pairs()
     # Theirs has all chosen rows first, then all rejected ones.
     flat = [side for column in zip(*sides(), strict=True) for side in column]
     filled = [side.ids + [0] * (CONTEXT + 1 - len(side.ids)) for side in flat]
@@ -186,13 +195,13 @@ def test_dpo_is_that_of_trl(twins: list[tuple[GPT, Any]], tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_odds_ratio_is_that_of_trl() -> None:
+def test_the_odds_ratio_is_that_of_trl(rows: PairRows) -> None:
     """ORPO's second term; the first, finetuning's loss, TRL takes over prompts as well."""
     pytest.importorskip("trl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
         from trl.experimental.orpo import ORPOTrainer
-    answers = answers_of(model_of(1), all_of(pairs()))
+    answers = answers_of(model_of(1), all_of(rows))
     chosen, rejected = (
         answers.chosen / answers.chosen_tokens,
         answers.rejected / answers.rejected_tokens,

@@ -1,20 +1,17 @@
 """Pairs of answers as rows of tokens, by number.
 
-In: rendered conversations, two for each pair, of which only the answers' tokens are targets. Out:
-batches in which the rows of a pair stand one below the other: its chosen answer, then its rejected
-one. Both go through the model in one pass.
+In: examples on disk, of which every second one is a rejected answer to what the one before it is
+the chosen answer to. Out: batches in which the rows of a pair stand one below the other, so that
+both go through the model in one pass.
 
-What always holds: a row is a whole conversation, at most `context` + 1 tokens; rows are padded on
-the right, where no real position can see; a row has at least one target. Memory is five bytes a
-token.
+What always holds: a row is a whole conversation, at most `context` + 1 tokens, and only its answer
+is learned; it is padded on the right, where no real position can see.
 
 Shapes: B pairs, R = 2 B rows, T positions.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fromscratch.chat.rendering import Rendered
 from fromscratch.data.batches import IGNORE, Batch
+from fromscratch.data.examples import Examples, Side
 
 
 @dataclass(frozen=True)
@@ -58,85 +55,62 @@ class PairBatch(Batch):
 
     def without_padding(self) -> PairBatch:
         """The same batch as narrow as its targets allow."""
-        used = torch.nonzero((self.targets != IGNORE).any(dim=0))  # (n, 1)
-        width = int(used[-1]) + 1
-        return replace(self, ids=self.ids[:, :width], targets=self.targets[:, :width])
+        plain = super().without_padding()
+        return replace(self, ids=plain.ids, targets=plain.targets)
 
 
 class PairRows:
-    """Pairs by number; `data.batches.Readable`, a row being a pair.
+    """The pairs of one side of the split, by number; a `Readable` whose rows are pairs.
 
     Attributes:
-        context: T, positions that a row may have.
+        context: T, positions of a row.
         reference: (pairs, 2) log-probabilities before training, once they are known.
 
     Args:
-        pairs: Chosen and rejected side of each, in which only the answer is supervised.
-        context: Every side has at most one token more.
+        examples: All of a source.
+        side: Which of them.
+        context: No example has more positions.
+        padding_id: What stands where nothing does.
     """
 
     padded = True
 
-    def __init__(self, pairs: Sequence[tuple[Rendered, Rendered]], context: int) -> None:
-        sides = [side for pair in pairs for side in pair]
-        lengths = np.array([len(side.ids) for side in sides], dtype=np.int64)
-        assert all(2 <= n <= context + 1 for n in lengths), "what is too long was left out before"
-        assert all(any(side.supervised[1:]) for side in sides), "an answer has a token at least"
+    def __init__(self, examples: Examples, side: Side, context: int, *, padding_id: int) -> None:
+        self.examples = examples
         self.context = context
         self.reference: Tensor | None = None
-        self._starts = np.concatenate([[0], lengths.cumsum()])  # (R + 1,)
-        total = int(self._starts[-1])
-        self._ids = np.fromiter((i for side in sides for i in side.ids), np.int32, total)
-        self._supervised = np.fromiter((s for side in sides for s in side.supervised), bool, total)
+        self._padding_id = padding_id
+        self._chosen = examples.of(side)[::2]
 
     def __len__(self) -> int:
-        """How many pairs there are."""
-        return len(self._starts) // 2
+        return len(self._chosen)
 
     @property
     def n_tokens(self) -> int:
-        """Of both sides of all pairs."""
-        return len(self._ids)
-
-    @property
-    def n_targets(self) -> int:
-        """Tokens of the answers."""
-        return int(self._supervised.sum())
+        """Positions of all rows, padding included: an epoch is every pair once."""
+        return 2 * len(self) * self.context
 
     def batch(
         self, indices: npt.NDArray[np.int64], *, cut: int = 0, eot_id: int | None = None
     ) -> PairBatch:
-        """Some pairs, each row `context` wide.
-
-        Args:
-            indices: Which, from 0 to len - 1.
-            cut: Says nothing here: rows begin where conversations do.
-            eot_id: Nor does this: there is one conversation in a row.
-        """
-        ids = np.zeros((2 * len(indices), self.context), dtype=np.int64)
-        targets = np.full_like(ids, IGNORE)
-        for row, source in enumerate(np.stack([2 * indices, 2 * indices + 1], axis=1).flat):
-            of = slice(int(self._starts[source]), int(self._starts[source + 1]))
-            tokens, width = self._ids[of], of.stop - of.start - 1
-            ids[row, :width] = tokens[:-1]
-            targets[row, :width] = np.where(self._supervised[of][1:], tokens[1:], IGNORE)
+        """Some pairs, each row `context` wide; neither `cut` nor `eot_id` matters to them."""
+        shape = (2 * len(indices), self.context)
+        ids = np.full(shape, self._padding_id, dtype=np.int64)
+        targets = np.full(shape, IGNORE, dtype=np.int64)
+        chosen = self._chosen[indices]
+        for row, example in enumerate(np.stack([chosen, chosen + 1], axis=1).flat):
+            tokens, learned = self.examples.read(int(example))
+            end = len(tokens) - 1
+            ids[row, :end] = tokens[:-1]
+            targets[row, :end] = np.where(learned[1:], tokens[1:], IGNORE)
         reference = None if self.reference is None else self.reference[torch.from_numpy(indices)]
         return PairBatch(torch.from_numpy(ids), torch.from_numpy(targets), None, reference)
 
     def token_of(self, index: int, *, cut: int = 0) -> int:
-        """Where a pair begins among the tokens of all."""
-        return int(self._starts[2 * index])
+        """Where a pair begins in the source's tokens."""
+        return int(self.examples.starts[self._chosen[index]])
 
-    def side(self, index: int, *, rejected: bool) -> Rendered:
-        """One side of a pair, for a person to look at."""
-        row = 2 * index + rejected
-        of = slice(int(self._starts[row]), int(self._starts[row + 1]))
-        return Rendered(self._ids[of].tolist(), self._supervised[of].tolist())
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of all tokens, of which are targets, and of where rows begin."""
-        digest = hashlib.sha256(b"pairs 1")
-        for array in (self._starts.astype("<i8"), self._ids.astype("<i4"), self._supervised):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+    def chosen_tokens(self) -> npt.NDArray[np.int64]:
+        """All tokens of the chosen answers, one after the other."""
+        read = (self.examples.read(int(number)) for number in self._chosen)
+        return np.concatenate([tokens[1:][learned[1:]] for tokens, learned in read])

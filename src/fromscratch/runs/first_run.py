@@ -27,8 +27,8 @@ from fromscratch.foundation.host_memory import keep_freed_memory
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers
-from fromscratch.runs.opened_data import open_data, prepared_folders
 from fromscratch.runs.data_config import SourceConfig
+from fromscratch.runs.opened_data import open_data, prepared_folders
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.session import Session

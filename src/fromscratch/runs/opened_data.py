@@ -25,8 +25,8 @@ from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.foundation.files import DATA_MANIFEST
 from fromscratch.model.config import ModelConfig
-from fromscratch.runs.mixture_plan import no_training_text
 from fromscratch.runs.data_config import DataConfig, SourceConfig
+from fromscratch.runs.mixture_plan import no_training_text
 from fromscratch.tokenizer.names import bpe_size, needs_training
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
