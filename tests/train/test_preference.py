@@ -121,9 +121,11 @@ def test_a_pair_does_not_depend_on_its_batch(rows: PairRows, name: Any) -> None:
     for one, other in zip(alone[1], together[1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     # What it saw beside the loss is the same as well, and is what an evaluation finds.
-    assert objective.take().values() == pytest.approx(seen.values(), rel=1e-12)
+    assert objective.take() == pytest.approx(seen, rel=1e-12)
     evaluated = evaluate_pairs(model, rows, objective.loss, batch_size=3)
-    assert evaluated.values() == pytest.approx(seen.values(), rel=1e-12)
+    assert evaluated.by_name() == pytest.approx(seen, rel=1e-12)
+    assert evaluated.loss == pytest.approx(together[0], rel=1e-12)
+    assert evaluated.n_pairs == len(rows)
 
 
 def test_a_model_has_no_reward_over_itself(rows: PairRows) -> None:
@@ -184,9 +186,12 @@ def test_dpo_is_that_of_trl(rows: PairRows, twins: list[tuple[GPT, Any]], tmp_pa
     total = objective(ours, all_of(rows)) / len(rows)
     total.backward()
     assert float(total) == pytest.approx(float(loss), abs=1e-5)
-    logged, means = trainer._metrics["train"], objective.take().means()
+    logged, means = (
+        trainer._metrics["train"],
+        {name: total / len(rows) for name, total in objective.take().items()},
+    )
     assert means["margin"] == pytest.approx(logged["rewards/margins"][0], abs=1e-4)
-    assert means["chosen_reward"] == pytest.approx(logged["rewards/chosen"][0], abs=1e-4)
+    assert means["reward_chosen"] == pytest.approx(logged["rewards/chosen"][0], abs=1e-4)
     assert means["accuracy"] == pytest.approx(logged["rewards/accuracies"][0])
     assert 0 < means["accuracy"] < 1, "the test could not tell"
     table = theirs.transformer.wte.weight.grad

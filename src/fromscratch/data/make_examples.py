@@ -2,8 +2,8 @@
 
 In: a source of conversations or of preferences, a tokenizer with the template's special tokens,
 settings. Out: a folder that examples.py reads. A preference is two examples, the chosen answer's
-and then the rejected one's, always on the same side.
-Only one conversation is in memory at a time, and 24 bytes for each that was. An interrupted preparation is made anew: its manifest comes last.
+and then the rejected one's, always on the same side. Only one conversation is in memory at a time,
+and 24 bytes for each that was. An interrupted preparation is made anew: its manifest comes last.
 
 Always true: an example is whole (nothing is cut off), fits into the context with both its sides
 within their limits, and has something to learn in it.

@@ -10,7 +10,7 @@ Shapes: B pairs, R = 2 B rows (chosen, rejected, chosen, ...), T positions, C wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Literal
 
@@ -78,17 +78,20 @@ class PairSums:
 
     def values(self) -> tuple[float, ...]:
         """All of them, in the order of the attributes."""
-        return (self.loss, self.right, self.chosen_reward, self.rejected_reward, self.n_pairs)
+        return astuple(self)
+
+    def by_name(self) -> dict[str, float]:
+        """The sums, but for the loss, as a run's rows call their means."""
+        return {
+            "accuracy": self.right,
+            "margin": self.chosen_reward - self.rejected_reward,
+            "reward_chosen": self.chosen_reward,
+            "reward_rejected": self.rejected_reward,
+        }
 
     def means(self) -> dict[str, float]:
-        """What metrics.jsonl has of them, over the pairs."""
-        n = self.n_pairs
-        return {
-            "accuracy": self.right / n,
-            "margin": (self.chosen_reward - self.rejected_reward) / n,
-            "chosen_reward": self.chosen_reward / n,
-            "rejected_reward": self.rejected_reward / n,
-        }
+        """Likewise, over the pairs."""
+        return {name: total / self.n_pairs for name, total in self.by_name().items()}
 
 
 def sums_of(losses: PairLosses) -> PairSums:
@@ -123,7 +126,7 @@ class PreferenceObjective:
         self._seen += sums_of(losses)
         return losses.loss.sum()
 
-    def take(self) -> PairSums:
-        """What was seen since this was last asked, on this rank."""
+    def take(self) -> dict[str, float]:
+        """What was seen on this rank since this was last asked, summed over its pairs."""
         seen, self._seen = self._seen, PairSums()
-        return seen
+        return seen.by_name()
