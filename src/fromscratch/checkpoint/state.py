@@ -51,6 +51,7 @@ class Progress:
         recipe_hash: Of the resolved recipe.
         best_val_loss: The lowest validation loss so far, in nats per token; None before the first.
         best_step: Where it was reached.
+        since_best: Validations since then.
         duties_done: Whether what is due at `step` besides the update (validation, samples) is done.
         refused_in_a_row: Updates that were refused since the last one made.
         skipped: Ranges of windows that are left out since a rollback (data/skipping.py).
@@ -72,6 +73,7 @@ class Progress:
     seconds: float = 0.0
     best_val_loss: float | None = None
     best_step: int | None = None
+    since_best: int = 0
     duties_done: bool = False
     refused_in_a_row: int = 0
     skipped: list[list[int]] = field(default_factory=list)
@@ -81,6 +83,15 @@ class Progress:
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0
     ranks: int = 1
+
+    def is_over(self, steps: int, patience: int) -> bool:
+        """Whether a run of so many steps is at its end, or at an early one.
+
+        Args:
+            steps: Its last.
+            patience: Validations without a new best that end it; 0 for no such end.
+        """
+        return self.step >= steps or 0 < patience <= self.since_best
 
 
 @dataclass(frozen=True)

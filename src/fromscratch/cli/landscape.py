@@ -62,7 +62,7 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
     from fromscratch.evaluate.landscape import compute_points
     from fromscratch.evaluate.landscape_points import LandscapeSettings, PointsFile, read_landscapes
     from fromscratch.foundation.hardware import resolve_device
-    from fromscratch.runs.opened_data import open_data
+    from fromscratch.runs.objectives import open_training_data
     from fromscratch.runs.recipe_files import load_recipe
 
     paths = RunPaths(run)
@@ -73,7 +73,7 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
         )
     recipe = load_recipe(str(paths.recipe))
     bundle = load_bundle(run)
-    opened = open_data(recipe.data, recipe.model, tokens, unwatched)
+    opened = open_training_data(recipe, unwatched)
     if not opened.validation:
         raise UserError(
             f"Of the data of {run} nothing is held out, so there is no text to measure on.",

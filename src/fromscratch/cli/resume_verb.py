@@ -32,8 +32,15 @@ def run(
             session = open_run(run_folder, overrides or [], report=watch, ranks=ranks)
         end.trains(session)
         step = session.state.progress.step
-        if step >= session.config.steps and session.state.progress.duties_done:
+        if session.is_over:
             end.finished = True
+            if step < session.config.steps:
+                say(f"{run_folder} stopped early, at step {step:,} of {session.config.steps:,}.")
+                say(
+                    "To train on all the same: "
+                    f"fromscratch resume {shlex.quote(str(run_folder))} eval.patience=0"
+                )
+                return
             say(f"{run_folder} has done all its {step:,} steps.")
             more = f"fromscratch resume {shlex.quote(str(run_folder))} train.steps={2 * step}"
             say(f"To train on: {more}")

@@ -16,18 +16,31 @@ def run(
     recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
     overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. optim.lr=3e-4."),
     run_folder: Path = typer.Option(None, "--run", help="Folder of the run [runs/RECIPE]."),
+    start: str = typer.Option(
+        None,
+        "--from",
+        metavar="MODEL",
+        help="Start from its weights: a run, a checkpoint, a Hugging Face folder or hub name.",
+    ),
     then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
 ) -> None:
     """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
 
     Example: fromscratch train try train.steps=500 --run runs/first
 
+    On conversations: fromscratch train sft-110 --from MODEL data.path=instructions.json
+
     On several GPUs: torchrun --nproc-per-node 2 -m fromscratch train RECIPE
     """
     from fromscratch.runs.recipe_files import load_recipe
 
     with ranks_of_this_run() as ranks:
-        resolved = load_recipe(recipe, overrides or [])
+        complete = None
+        if start is not None:
+            from fromscratch.runs.starting_model import find_starting_model
+
+            complete = ranks.main_first(lambda: find_starting_model(start)).complete
+        resolved = load_recipe(recipe, overrides or [], complete=complete)
         folder = run_folder or Path("runs") / resolved.name
         from fromscratch.runs.assemble import new_run
 

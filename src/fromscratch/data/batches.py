@@ -1,10 +1,11 @@
 """Training batches whose order is a pure function of position.
 
-A source is rows of `context` targets (`Readable`). Of pretraining's, a stream is cut into windows of `context` targets; an epoch is a permutation of them, so
-every token is a target exactly once per epoch, the last short window being padded with ignored
-targets. Each epoch has its own permutation and its own offset of the cuts. Conversations are rows
-of whole examples (conversation_rows.py), permuted likewise. Sample number n of the run maps to (source, epoch, window) without any state, hence: the batch of a step does not depend on
-the number of ranks, on the micro-batch, or on how often the run was interrupted (R02, R07, R08,
+A source is rows of `context` targets (`Readable`), and an epoch is a permutation of them. For
+pretraining a stream is cut into such rows, so every token is a target exactly once per epoch, the
+last short window being padded with ignored targets; each epoch has its own permutation and its own
+offset of the cuts. Conversations are rows of whole examples (example_rows.py). Sample number n of
+the run maps to (source, epoch, row) without any state, hence: the batch of a step does not depend
+on the number of ranks, on the micro-batch, or on how often the run was interrupted (R02, R07, R08,
 R14).
 """
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,17 +49,17 @@ class ExampleWriter:
         self.folder = folder
         self.dtype: np.dtype[np.generic] = np.dtype(dtype)
         self._open = ExitStack()
-        self._ids = self._open.enter_context(open(folder / EXAMPLES_IDS, "wb"))
-        self._learned = self._open.enter_context(open(folder / EXAMPLES_LEARNED, "wb"))
+        self._ids = self._opened(EXAMPLES_IDS)
+        self._learned = self._opened(EXAMPLES_LEARNED)
         self._ids.write(npy_header(self.dtype, 0))
         self._learned.write(npy_header(np.dtype(np.bool_), 0))
-        self._spool = None
-        if spool:
-            path = folder / EXAMPLES_SPOOL
-            self._spool = self._open.enter_context(open(path, "w+", encoding="utf-8"))
+        self._spool = self._opened(EXAMPLES_SPOOL) if spool else None
         self._lengths: list[int] = []
         self._n_learned: list[int] = []
         self.sha256 = ""
+
+    def _opened(self, name: str) -> BinaryIO:
+        return self._open.enter_context(open(self.folder / name, "wb+"))
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +85,7 @@ class ExampleWriter:
                 | ({"context": m.context} if m.context else {})
                 for m in messages
             ]
-            self._spool.write(json.dumps(turns) + "\n")
+            self._spool.write((json.dumps({"messages": turns}) + "\n").encode())
 
     def finish(
         self, sides: npt.NDArray[np.uint8], tokenizer: Tokenizer
@@ -114,7 +114,7 @@ class ExampleWriter:
             test = SIDES.index("test")
             lines = zip(self._spool, sides.tolist(), strict=True)
             write_atomically(
-                self.folder / EXAMPLES_TEST, "".join(line for line, side in lines if side == test)
+                self.folder / EXAMPLES_TEST, b"".join(line for line, side in lines if side == test)
             )
         tokenizer.save(self.folder)
         names = (EXAMPLES_IDS, EXAMPLES_LEARNED, EXAMPLES_STARTS, EXAMPLES_SIDES)

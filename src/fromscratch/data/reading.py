@@ -34,20 +34,20 @@ class Reading:
             the field of that name, or else the field `text` inside `meta`.
         render: Name of a chat template: the records are conversations, and their text is rendered
             by it. None where records have a text.
-        record: What makes of a record what it is read for, in place of a text (`Document.made`); it
-            raises `NotAConversation` where it cannot. Only JSON and Parquet have records.
         on_bad: Whether what cannot be read ends in an error or is left out and listed.
         max_document_bytes: Longest document: bytes of a line of JSON, characters of any other
             text. What is longer is never held in memory, and is bad input; 32 million is some ten
             times the longest novel.
+        record: What makes of a record what it is read for, in place of a text (`Document.made`); it
+            raises `NotAConversation` where it cannot. Only JSON and Parquet have records.
     """
 
     documents: Documents = "auto"
     field: str = "text"
     render: str | None = None
-    record: Callable[[Mapping[str, Any]], Any] | None = None
     on_bad: Literal["stop", "skip"] = "stop"
     max_document_bytes: int = 32_000_000
+    record: Callable[[Mapping[str, Any]], Any] | None = None
 
 
 @dataclass

@@ -34,7 +34,8 @@ from fromscratch.parallel.device import device_of_rank
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.parallel.share import share
 from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
-from fromscratch.runs.opened_data import OpenedData, open_data
+from fromscratch.runs.objectives import open_training_data
+from fromscratch.runs.opened_data import OpenedData
 from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.schedule_plan import schedule_warnings
@@ -45,6 +46,7 @@ from fromscratch.runs.scheduled_hellaswag import (
 )
 from fromscratch.runs.session import Session, versions
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
+from fromscratch.runs.starting_model import consumed_notes, fill_from_base, template_of
 from fromscratch.track.jsonl import append_event
 from fromscratch.track.mirrors import refuse_missing_trackers
 from fromscratch.train.loop import LoopConfig
@@ -74,18 +76,16 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     ranks.from_main(lambda: _check_space(recipe, root, recipe.steps()))
     questions = find_hellaswag(recipe.eval, ranks)
     recipe = wherever_it_is_resumed(recipe)
-    data = ranks.main_first(
-        lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    )
+    data = ranks.main_first(lambda: open_training_data(recipe, report))
     settled = settle_for_all(
         recipe.on_data(data.folders),
         root,
-        data.parts[0].folder,
+        data.tokenizer_folder,
         ranks,
         say=lambda s: report(Remark(s)),
     )
     lock = FileLock(paths.lock)
-    session = build_session(settled.recipe, paths, data, lock, ranks, questions)
+    session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
     ranks.from_main(lambda: _make_folder(session, settled.notes))
     return session
 
@@ -102,6 +102,7 @@ def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
         write_atomically(paths.recipe, recipe.to_toml())
         notes = (
             *session.data.warnings,
+            *consumed_notes(recipe, session.state.progress.data_fingerprint),
             *settled,
             *recipe_notes(recipe, session),
             *precision_notes(session),
@@ -166,8 +167,24 @@ def build_session(
     lock: FileLock,
     ranks: Ranks,
     questions: Sequence[HellaSwagItem] = (),
+    *,
+    from_base: bool = False,
 ) -> Session:
-    """Model, optimisers and the loop's numbers, at step 0; `questions` are `find_hellaswag`'s."""
+    """Model, optimisers and the loop's numbers, at step 0.
+
+    Args:
+        recipe: Settled.
+        paths: The run folder.
+        data: The recipe's, opened.
+        lock: The run's.
+        ranks: Who trains it.
+        questions: `find_hellaswag`'s.
+        from_base: Whether the model begins with the weights of the one that the recipe starts
+            from, if it does; else a checkpoint will be read into it.
+
+    Raises:
+        UserError: They do not go together.
+    """
     _check_step_size(recipe, data)
     hellaswag = ready_hellaswag(recipe.eval, questions, data.tokenizer)
     device = device_of_rank(recipe.train.device, ranks.world)
@@ -183,6 +200,8 @@ def build_session(
     if refused := epochs_refusal(recipe, steps, tokens):
         raise refused
     model = GPT(recipe.model, seed=recipe.train.seed).to(device)
+    if from_base and recipe.base.model:
+        fill_from_base(model, recipe, data.tokenizer)
     model.activation_checkpointing = recipe.train.activation_checkpointing
     precision = choose_precision(recipe.train.precision, device, recipe.train.loss_scale)
     peak = peak_flops(device, precision.name)
@@ -214,6 +233,7 @@ def build_session(
         guard=recipe.guard,
         health_every=recipe.train.health_every,
         hellaswag_every=recipe.eval.hellaswag_every,
+        patience=recipe.eval.patience,
     )
     state = TrainState(
         model=model,
@@ -229,6 +249,7 @@ def build_session(
             threads=torch.get_num_threads(),
             ranks=ranks.size,
         ),
+        template=template_of(recipe),
     )
     return Session(
         recipe=recipe,

@@ -59,14 +59,15 @@ class ChatConfig(BaseModel):
 class BaseConfig(BaseModel):
     """The model that a run started from; written by `train --from`, and empty without.
 
-    `model` is a folder or a hub's name, `sha256` that of its weights: where the run has a
-    checkpoint of its own, neither is needed again.
+    `model` is a folder or a hub's name, `sha256` that of its weights, `template` its own chat
+    template: where the run has a checkpoint of its own, the model is not needed again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = ""
     sha256: str = ""
+    template: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> BaseConfig:

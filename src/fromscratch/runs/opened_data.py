@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fromscratch.chat.template import Template
 from fromscratch.data.batches import TrainingData, TrainingSource, ValidationSet, Windows
 from fromscratch.data.documents import SPLITS, Split
 from fromscratch.data.options import PrepareOptions
@@ -71,6 +72,7 @@ class OpenedData:
         parts: The prepared data, by source.
         windows_per_epoch: Of a single source; None for a mixture.
         warnings: Name and sentence of what the person should know.
+        template: How conversations are written; None where the data are texts.
     """
 
     training: TrainingData
@@ -79,11 +81,17 @@ class OpenedData:
     parts: list[Part]
     windows_per_epoch: int | None
     warnings: list[tuple[str, str]]
+    template: Template | None = None
 
     @property
     def folders(self) -> dict[str, Path]:
-        """The prepared data, by source."""
+        """The prepared data, by source; each with its tokenizer in it."""
         return {part.name: part.folder for part in self.parts}
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """A folder with the tokenizer in it."""
+        return next(iter(self.folders.values()))
 
     def describe(self) -> dict[str, object]:
         """What the report says about the data."""
@@ -248,9 +256,7 @@ def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
     settings = [*whence, data.tokenizer, data.val_fraction, data.documents, data.seed, data.dedup]
     readings = [origin.reading for origin in origins]
     settings += [[reading.field, reading.render] for reading in readings]
-    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "+".join(origin.name for origin in origins))
-    folder = PREPARED / f"{plain[:60]}-{key}"
+    folder = folder_for("+".join(origin.name for origin in origins), settings)
     if not (folder / DATA_MANIFEST).is_file():
         if not data.val_fraction:
             raise UserError(
@@ -268,6 +274,13 @@ def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
         )
         prepare(origins, folder, options, watch=report)
     return folder
+
+
+def folder_for(name: str, settings: list[object]) -> Path:
+    """The folder of prepared data of that name which came about by these settings."""
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return PREPARED / f"{plain[:60]}-{key}"
 
 
 def _tokenizer_of(parts: list[Part], spec: str) -> Tokenizer:

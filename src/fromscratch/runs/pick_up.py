@@ -32,12 +32,13 @@ from fromscratch.runs.assemble import (
     precision_notes,
     recipe_notes,
 )
-from fromscratch.runs.opened_data import open_data
+from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.scheduled_hellaswag import find_hellaswag, wherever_it_is_resumed
 from fromscratch.runs.session import Session, disk_error
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
+from fromscratch.runs.starting_model import fill_from_base
 from fromscratch.track.jsonl import append_event
 
 
@@ -93,11 +94,9 @@ def _pick_up(
     check_device(recipe, ranks)
     questions = find_hellaswag(recipe.eval, ranks)
     recipe = wherever_it_is_resumed(recipe)
-    data = ranks.main_first(
-        lambda: open_data(recipe.data, recipe.model, recipe.eval.tokens, report)
-    )
+    data = ranks.main_first(lambda: open_training_data(recipe, report))
     settled = settle_for_all(
-        recipe, paths.root, data.parts[0].folder, ranks, say=lambda s: report(Remark(s))
+        recipe, paths.root, data.tokenizer_folder, ranks, say=lambda s: report(Remark(s))
     )
     recipe = settled.recipe
     session = build_session(recipe, paths, data, lock, ranks, questions)
@@ -123,6 +122,8 @@ def _pick_up(
     chosen = ranks.from_main(newest)
     if chosen is None:
         _refuse_lost(paths)
+        if recipe.base.model:
+            fill_from_base(session.state.model, recipe, data.tokenizer)
         note("no_checkpoint", "killed before its first checkpoint: starting at step 0", 0)
     else:
         checkpoint = store.root / chosen

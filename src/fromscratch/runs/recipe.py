@@ -266,6 +266,8 @@ class Recipe(_Table):
             data = self.data.model_copy(update={"source": moved})
         else:
             data = self.data.model_copy(update={"path": next(iter(where.values()))})
+        if self.train.objective != "pretrain":  # the model that it was started from may go
+            data = data.model_copy(update={"tokenizer": next(iter(where.values()))})
         return self.model_copy(update={"data": data})
 
     def to_toml(self) -> str:

@@ -98,17 +98,17 @@ def parse_recipe(
         values = complete(values)
     elif needs_a_model(values):
         raise UserError(
-            f"The recipe {name} finetunes: it has no [model] of its own.",
-            fix="Say which model it starts from: fromscratch train RECIPE --from MODEL.",
+            f"The recipe {name} finetunes a model, and does not say which.",
+            fix=f"Name it: fromscratch train {name} --from MODEL.",
         )
     return recipe_from(values)
 
 
 def needs_a_model(values: dict[str, Any]) -> bool:
     """Whether a recipe, as nested tables, can only be run on a model that is there already."""
-    train, model = values.get("train"), values.get("model")
+    train, base = values.get("train"), values.get("base")
     finetunes = isinstance(train, dict) and train.get("objective", "pretrain") != "pretrain"
-    return finetunes and not (isinstance(model, dict) and "n_layer" in model)
+    return finetunes and not (isinstance(base, dict) and base.get("model"))
 
 
 def recipe_from(values: dict[str, Any]) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import torch
 from filelock import FileLock
 
 from fromscratch import __version__
+from fromscratch.chat.conversations import Message
+from fromscratch.chat.rendering import prompt_ids, stop_ids
 from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import ValidationSet
@@ -22,12 +24,13 @@ from fromscratch.foundation.files import (
     RunPaths,
 )
 from fromscratch.foundation.hardware import device_name
-from fromscratch.generate.engine import continue_text
+from fromscratch.generate.engine import continue_text, generate_ids
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.parallel.share import SharedModel
+from fromscratch.runs.objectives import loss_of
 from fromscratch.runs.opened_data import POOLED, OpenedData
 from fromscratch.runs.recipe import Recipe, SampleConfig
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -37,7 +40,6 @@ from fromscratch.track.tracker import Tracker, Trackers
 from fromscratch.train.compiled import compile_blocks, wants_compiling
 from fromscratch.train.duties import Evaluation, HellaSwagScore, Sample
 from fromscratch.train.loop import LoopConfig, Trainer
-from fromscratch.train.objectives import next_token_loss
 from fromscratch.train.precision import Precision
 from fromscratch.train.stop_signal import StopSignal
 
@@ -71,6 +73,13 @@ class Session:
     resumed_from: Path | None
     lock: FileLock
     hellaswag: HellaSwag | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to train, or to do at the step where it stands."""
+        progress = self.state.progress
+        over = progress.is_over(self.config.steps, self.config.patience)
+        return over and progress.duties_done
 
     def train(self, listeners: Sequence[Tracker] = ()) -> bool:
         """Trains to the end, or until a stop is asked for.
@@ -112,7 +121,7 @@ class Session:
                 return Trainer(
                     self.state,
                     self.data.training,
-                    next_token_loss,
+                    loss_of(self.recipe),
                     _Duties(self),
                     self.config,
                     self.store(),
@@ -193,6 +202,7 @@ class _Duties:
         self.ranks = session.ranks
         self.model: Callable[[], GPT] = session.shared.whole
         self.tokenizer: Tokenizer = session.data.tokenizer
+        self.template = session.data.template
         self.sets: list[ValidationSet] = session.data.validation
         self.batch_size = session.recipe.micro_batch
         self.config: SampleConfig = session.recipe.sample
@@ -252,19 +262,32 @@ class _Duties:
         for number, prompt in enumerate(config.prompts):
             seed = config.seed + number
             options = SamplingOptions(config.temperature, config.top_k, seed=seed)
-            pieces = []
-            for piece in continue_text(
+            text = ""
+            for piece in self._continued(model, prompt, options):
+                if should_stop():
+                    raise Interrupted
+                text += piece
+            samples.append(Sample(prompt, text, seed))
+        return samples
+
+    def _continued(self, model: GPT, prompt: str, options: SamplingOptions) -> Iterator[str]:
+        """What follows a prompt: of a text, or, where there is a chat template, as an answer."""
+        if self.template is None:
+            return continue_text(
                 model,
                 self.tokenizer,
                 prompt,
-                max_new_tokens=config.max_new_tokens,
+                max_new_tokens=self.config.max_new_tokens,
                 options=options,
-            ):
-                if should_stop():
-                    raise Interrupted
-                pieces.append(piece)
-            samples.append(Sample(prompt, "".join(pieces), seed))
-        return samples
+            )
+        ids = generate_ids(
+            model,
+            prompt_ids(self.template, self.tokenizer, [Message("user", prompt)]),
+            max_new_tokens=self.config.max_new_tokens,
+            options=options,
+            stop_ids=stop_ids(self.template, self.tokenizer),
+        )
+        return self.tokenizer.decode_stream(ids)
 
 
 def disk_error(paths: RunPaths, error: OSError) -> UserError:

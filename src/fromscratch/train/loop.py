@@ -29,17 +29,16 @@ from fromscratch.optim.run_settings import RunSettings
 from fromscratch.parallel.ranks import AgreedStop, Ranks
 from fromscratch.parallel.share import SharedModel
 from fromscratch.track.tracker import (
-    HellaSwagResult,
     SampleResult,
     StepResult,
     Tracker,
-    ValidationResult,
 )
 from fromscratch.train.duties import Duties, Evaluation, HellaSwagScore, Sample
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.guarding import Guarding
 from fromscratch.train.objectives import Measuring, Objective
 from fromscratch.train.precision import Precision
+from fromscratch.train.results import hellaswag_result, validation_result
 from fromscratch.train.saver import SavePlan, Saver
 from fromscratch.train.step import StepOutcome, train_step
 from fromscratch.train.stop_signal import StopSignal
@@ -57,6 +56,7 @@ class LoopConfig:
         eval_every: Steps between validations; 0 for the first and last step only.
         sample_every: Steps between samples; 0 for none.
         hellaswag_every: Steps between looks at HellaSwag; 0 for none.
+        patience: Validations in a row without a new best that end the run; 0 for no such end.
         saves: When checkpoints are made.
         flops_per_token: For MFU.
         peak_flops: Of all ranks' devices together, likewise.
@@ -80,6 +80,7 @@ class LoopConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
     health_every: int = 0
     hellaswag_every: int = 0
+    patience: int = 0
 
 
 class Trainer:
@@ -165,7 +166,7 @@ class Trainer:
         if progress.step == 0 and not self.stop():
             # A checkpoint before the first update proves that there will be checkpoints at all.
             self.saver.save(must=True)
-        while progress.step < self.config.steps and not self.stop():
+        while not self.is_over and not self.stop():
             if not self._advance():
                 break
             if not self._do_duties():
@@ -176,13 +177,28 @@ class Trainer:
             if self.saver.due() and not progress.refused_in_a_row:
                 self.saver.save()
         self.saver.save(must=True)
-        finished = progress.step >= self.config.steps and progress.duties_done
+        finished = self.is_over and progress.duties_done
         if finished:
-            self._event("finished", f"all {self.config.steps:,} steps done")
+            self._event("finished", self._why_over())
         else:
             why = self.signal.requested or "another rank was asked to stop"
             self._event("stopped", f"{why}: saved at step {progress.step:,}")
         return finished
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last step is done, or validation has not become better for long enough."""
+        return self.state.progress.is_over(self.config.steps, self.config.patience)
+
+    def _why_over(self) -> str:
+        progress, steps = self.state.progress, self.config.steps
+        if progress.step >= steps:
+            return f"all {steps:,} steps done"
+        return (
+            f"stopped early at step {progress.step:,} of {steps:,}: the validation loss was best "
+            f"at step {progress.best_step:,} ({progress.best_val_loss:.4f}) and not below that in "
+            f"the {progress.since_best} validations since"
+        )
 
     # --- one step ---------------------------------------------------------------------------------
 
@@ -318,6 +334,8 @@ class Trainer:
         try:
             if at_an_end or self._due(config.eval_every):
                 evaluations = self.duties.validate(self.stop)
+                if evaluations and not self._is_best(evaluations[0].loss):
+                    at_an_end |= 0 < config.patience <= progress.since_best + 1
             evaluated = time.perf_counter()
             if config.hellaswag_every and (at_an_end or self._due(config.hellaswag_every)):
                 score = self.duties.hellaswag(self.stop)
@@ -330,14 +348,17 @@ class Trainer:
         progress.duties_done = True
         progress.seconds = self._elapsed()
         for evaluation in evaluations:
-            self._log_evaluation(evaluation, evaluated - begin)
+            self.tracker.validation(validation_result(progress, evaluation, evaluated - begin))
         if score is not None:
-            self._log_hellaswag(score, answered - evaluated)
+            self.tracker.hellaswag(hellaswag_result(progress, score, answered - evaluated))
         for sample in samples:
             self.tracker.sample(
                 SampleResult(progress.step, sample.prompt, sample.text, sample.seed)
             )
-        if evaluations and self._is_best(evaluations[0].loss):
+        if evaluations and not self._is_best(evaluations[0].loss):
+            progress.since_best += 1
+        elif evaluations:
+            progress.since_best = 0
             progress.best_val_loss = evaluations[0].loss
             progress.best_step = progress.step
             if self.store.keep_best and progress.step > 0:
@@ -347,38 +368,6 @@ class Trainer:
     def _is_best(self, loss: float) -> bool:
         best = self.state.progress.best_val_loss
         return math.isfinite(loss) and (best is None or loss < best)
-
-    def _log_evaluation(self, evaluation: Evaluation, eval_seconds: float) -> None:
-        progress = self.state.progress
-        self.tracker.validation(
-            ValidationResult(
-                step=progress.step,
-                tokens=progress.tokens,
-                set=evaluation.set,
-                val_loss=evaluation.loss,
-                val_ppl=evaluation.perplexity,
-                val_bpb=evaluation.bits_per_byte,
-                val_tokens=evaluation.n_targets,
-                seconds=progress.seconds,
-                eval_seconds=eval_seconds,
-                measures=evaluation.measures,
-            )
-        )
-
-    def _log_hellaswag(self, score: HellaSwagScore, eval_seconds: float) -> None:
-        progress = self.state.progress
-        self.tracker.hellaswag(
-            HellaSwagResult(
-                step=progress.step,
-                tokens=progress.tokens,
-                hellaswag_acc=score.acc,
-                hellaswag_acc_norm=score.acc_norm,
-                hellaswag_n=score.n,
-                hellaswag_style=score.style,
-                seconds=progress.seconds,
-                eval_seconds=eval_seconds,
-            )
-        )
 
     def _event(
         self, name: str, message: str, *, step: int | None = None, **details: object

@@ -76,6 +76,7 @@ def roll_back(
     if restored.best_step not in (restored.step, live.best_step):
         # A better one came later, and the one that was best before may have made room for it.
         restored.best_step = restored.best_val_loss = None
+        restored.since_best = 0
     vars(live).update(vars(restored))
     state.progress = live
     return Rollback(from_step, live.step, (begin, samples_end))
