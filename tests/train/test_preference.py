@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fromscratch.chat.rendering import Rendered
 from fromscratch.checkpoint.bundle import write_model
-from fromscratch.data.batches import IGNORE
+from fromscratch.data.batches import IGNORE, ValidationSet
 from fromscratch.data.examples import Examples
 from fromscratch.data.preference_rows import PairBatch, PairRows
 from fromscratch.evaluate.preference import evaluate_pairs, log_probs_of
@@ -75,6 +75,10 @@ def rows(folder: Path) -> PairRows:
     return PairRows(Examples(folder), "train", CONTEXT, padding_id=256)
 
 
+def held_out(rows: PairRows) -> ValidationSet:
+    return ValidationSet("validation", rows, bytes_tokenizer().bytes_per_id, None)
+
+
 def all_of(rows: PairRows) -> PairBatch:
     return rows.batch(torch.arange(len(rows)).numpy())
 
@@ -122,7 +126,7 @@ def test_a_pair_does_not_depend_on_its_batch(rows: PairRows, name: Any) -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     # What it saw beside the loss is the same as well, and is what an evaluation finds.
     assert objective.take() == pytest.approx(seen, rel=1e-12)
-    evaluated = evaluate_pairs(model, rows, objective.loss, batch_size=3)
+    evaluated = evaluate_pairs(model, held_out(rows), objective.loss, batch_size=3).pairs
     assert evaluated.by_name() == pytest.approx(seen, rel=1e-12)
     assert evaluated.loss == pytest.approx(together[0], rel=1e-12)
     assert evaluated.n_pairs == len(rows)
@@ -133,7 +137,7 @@ def test_a_model_has_no_reward_over_itself(rows: PairRows) -> None:
     model = model_of(1, dropout=0.2)
     rows.reference = log_probs_of(model, rows, batch_size=2)
     assert model.training
-    sums = evaluate_pairs(model, rows, pair_loss("dpo", beta=BETA), batch_size=2)
+    sums = evaluate_pairs(model, held_out(rows), pair_loss("dpo", beta=BETA), batch_size=2).pairs
     assert sums.loss / sums.n_pairs == pytest.approx(0.6931472, abs=1e-5)
     assert sums.means()["margin"] == pytest.approx(0.0, abs=1e-4)
 

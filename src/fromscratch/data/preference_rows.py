@@ -12,6 +12,7 @@ Shapes: B pairs, R = 2 B rows, T positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,6 +54,15 @@ class PairBatch(Batch):
             reference = reference.to(device, non_blocking=True)
         return PairBatch(plain.ids, plain.targets, None, reference)
 
+    def joined(self, others: Sequence[Batch], order: Tensor) -> PairBatch:
+        """Its pairs and those of others, in an order of pairs."""
+        rows = torch.stack([2 * order, 2 * order + 1], dim=1).flatten()
+        plain = super().joined(others, rows)
+        every = [batch.reference for batch in (self, *others) if isinstance(batch, PairBatch)]
+        known = [reference for reference in every if reference is not None]
+        assert len(known) in (0, len(every)), "of all sources or of none"
+        return PairBatch(plain.ids, plain.targets, None, torch.cat(known)[order] if known else None)
+
     def without_padding(self) -> PairBatch:
         """The same batch as narrow as its targets allow."""
         plain = super().without_padding()
@@ -89,6 +99,14 @@ class PairRows:
     def n_tokens(self) -> int:
         """Positions of all rows, padding included: an epoch is every pair once."""
         return 2 * len(self) * self.context
+
+    @property
+    def filled(self) -> float:
+        """Share of the positions in which there is an example."""
+        if not len(self):
+            return 0.0
+        numbers = np.concatenate([self._chosen, self._chosen + 1])
+        return int((self.examples.lengths(numbers) - 1).sum()) / self.n_tokens
 
     def batch(
         self, indices: npt.NDArray[np.int64], *, cut: int = 0, eot_id: int | None = None

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fromscratch.data.preference_rows import PairRows
+from fromscratch.data.batches import IGNORE, ValidationSet
+from fromscratch.data.preference_rows import PairBatch, PairRows
+from fromscratch.evaluate.loss import LossTotals, sum_totals
 from fromscratch.foundation.errors import Interrupted
 from fromscratch.model.gpt import GPT
 from fromscratch.parallel.ranks import Ranks
@@ -62,21 +65,37 @@ def log_probs_of(
     return torch.tensor(everyone, dtype=torch.float32).view(-1, 2)
 
 
+@dataclass(frozen=True)
+class PairTotals:
+    """What an evaluation of pairs adds up.
+
+    Attributes:
+        pairs: Losses and rewards.
+        chosen: The chosen answers as text: how likely they still are.
+    """
+
+    pairs: PairSums
+    chosen: LossTotals
+
+    def __add__(self, other: PairTotals) -> PairTotals:
+        return PairTotals(self.pairs + other.pairs, sum_totals([self.chosen, other.chosen]))
+
+
 @torch.inference_mode()
 def evaluate_pairs(
     model: GPT,
-    pairs: PairRows,
+    data: ValidationSet,
     loss: PairLoss,
     *,
     batch_size: int,
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
-) -> PairSums:
-    """Losses and rewards over all pairs, without dropout.
+) -> PairTotals:
+    """Losses and rewards over held-out pairs, without dropout.
 
     Args:
         model: Uncompiled, with whole parameters.
-        pairs: Held out; with their reference where the loss needs one.
+        data: Of pairs, with their reference where the loss needs one.
         loss: Of a pair.
         batch_size: Pairs at a time.
         should_stop: Asked between batches; the same answer on every rank.
@@ -86,15 +105,27 @@ def evaluate_pairs(
         Interrupted: `should_stop` said so.
     """
     ranks = Ranks() if ranks is None else ranks
-    total = PairSums()
+    total, nats, n_tokens, n_bytes = PairSums(), 0.0, 0, 0
+    mine = data.batches(batch_size, rank=ranks.world.rank, size=ranks.size)
     with _evaluating(model):
-        for _, mine in _parts(len(pairs), batch_size, ranks):
+        # The last round has batches for some ranks only; all ask the question before it.
+        for _ in range(0, len(data.chosen()), batch_size * ranks.size):
             if should_stop():
                 raise Interrupted
-            if len(mine):
-                batch = pairs.batch(mine).without_padding().to(model.device)
-                total += sums_of(loss(answers_of(model, batch), batch.reference))
-    return PairSums(*ranks.sum(*total.values()))
+            batch = next(mine, None)
+            if batch is None:
+                break
+            assert isinstance(batch, PairBatch), "pairs are what it compares"
+            here = batch.to(model.device)
+            answers = answers_of(model, here)
+            total += sums_of(loss(answers, here.reference))
+            nats -= float(answers.chosen.cpu().double().sum())
+            chosen = batch.targets[::2]
+            tokens = chosen[chosen != IGNORE].numpy()
+            n_tokens += len(tokens)
+            n_bytes += int(data.bytes_per_id[tokens].sum(dtype=np.int64))
+    *sums, nats, tokens_of_all, bytes_of_all = ranks.sum(*total.values(), nats, n_tokens, n_bytes)
+    return PairTotals(PairSums(*sums), LossTotals(nats, int(tokens_of_all), int(bytes_of_all)))
 
 
 def _parts(n: int, batch_size: int, ranks: Ranks) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:

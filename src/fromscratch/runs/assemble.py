@@ -38,6 +38,7 @@ from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.opened_data import OpenedData
 from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.reference import ready_reference
 from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.scheduled_hellaswag import (
     find_hellaswag,
@@ -46,7 +47,12 @@ from fromscratch.runs.scheduled_hellaswag import (
 )
 from fromscratch.runs.session import Session, versions
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
-from fromscratch.runs.starting_model import consumed_notes, fill_from_base, template_of
+from fromscratch.runs.starting_model import (
+    consumed_notes,
+    fill_from_base,
+    template_of,
+    unfinetuned_notes,
+)
 from fromscratch.track.jsonl import append_event
 from fromscratch.track.mirrors import refuse_missing_trackers
 from fromscratch.train.loop import LoopConfig
@@ -87,6 +93,11 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     lock = FileLock(paths.lock)
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
     ranks.from_main(lambda: _make_folder(session, settled.notes))
+    try:
+        ready_reference(session, report)
+    except BaseException:
+        session.lock.release()
+        raise
     return session
 
 
@@ -103,6 +114,7 @@ def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
         notes = (
             *session.data.warnings,
             *consumed_notes(recipe, session.state.progress.data_fingerprint),
+            *unfinetuned_notes(recipe),
             *settled,
             *recipe_notes(recipe, session),
             *precision_notes(session),

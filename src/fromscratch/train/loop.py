@@ -246,7 +246,9 @@ class Trainer:
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
-        self._log_step(outcome, settings, loss_scale, seconds=time.perf_counter() - begin)
+        positions = self.ranks.size * sum(batch.ids.numel() for batch in batches)
+        rate = positions / (time.perf_counter() - begin)
+        self._log_step(outcome, settings, loss_scale, rate=rate)
         health = self.guarding.see(
             outcome,
             batches,
@@ -275,12 +277,11 @@ class Trainer:
         settings: StepSettings,
         loss_scale: float | None,
         *,
-        seconds: float,
+        rate: float,
     ) -> None:
         config, progress = self.config, self.state.progress
         values = self.state.optimizers.in_force(settings)
         self._log_phase()
-        rate = config.samples_per_step * self.data.context / seconds
         is_mixture = len(self.data.sources) > 1
         at = (progress.sample, progress.skipped)
         wanted = self.data.wanted(*at) if is_mixture else {}
