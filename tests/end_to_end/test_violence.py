@@ -37,7 +37,7 @@ tokenizer = "bytes"
 source = [{name = "prose", path = "prose", weight = 2}, {name = "lists", path = "lists"}]
 stage = [
     {from_tokens = 9_111, weights = {prose = 1, lists = 4}, blend_tokens = 7_777},
-    {from_tokens = 21_999, weights = {prose = 1, lists = 0}},
+    {from_tokens = 19_999, weights = {prose = 1, lists = 0}},
 ]
 [optim]
 name = "adamw"
@@ -45,7 +45,7 @@ lr = 0.003
 [schedule]
 warmup_steps = 10
 [train]
-steps = 120
+steps = 90
 tokens_per_step = 256
 micro_batch = 2
 [eval]
@@ -78,7 +78,7 @@ name = "wsd"
 weight_decay = {name = "cosine"}
 momentum = {start = 0.85, warmup_steps = 40, end = 0.9}
 [train]
-epochs = 14
+epochs = 11
 tokens_per_step = 128
 micro_batch = 4
 phase = [
@@ -149,7 +149,7 @@ clip = 0.5
 name = "linear"
 warmup_steps = 5
 [train]
-steps = 110
+steps = 80
 tokens_per_step = 288
 micro_batch = 3
 [eval]
@@ -166,17 +166,14 @@ every_minutes = 0.003
 PLANS = {
     "mixture": [
         "before the first checkpoint", "training", "before the first step",
-        "before the first step", "writing", "writing", "training", "writing",
+        "before the first step", "writing", "writing",
     ],
     "muon": [
-        "first instants", "before the first checkpoint", "writing", "first instants",
-        "before the first step", "training", "writing", "training",
+        "first instants", "before the first checkpoint", "writing", "training", "writing",
+        "training",
     ],
     "sixteen bits": ["training", "writing", "training"],
-    "postnorm": [
-        "before the first checkpoint", "writing", "training", "before the first step",
-        "before the first step", "writing", "training", "first instants",
-    ],
+    "postnorm": ["writing", "training", "before the first step", "writing", "first instants"],
 }  # fmt: skip
 
 

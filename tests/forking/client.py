@@ -19,6 +19,7 @@ def ask(
     cwd: str,
     environment: Mapping[str, str],
     streams: Sequence[int],
+    before: object = None,
 ) -> int:
     """The exit code of a command; negative: the signal that ended it.
 
@@ -28,8 +29,15 @@ def ask(
         cwd: Where it runs.
         environment: What it sees.
         streams: Descriptors of its standard input, output and error.
+        before: The path of a program in Python that it runs first.
     """
-    job = {"arguments": list(arguments), "cwd": cwd, "environment": dict(environment)}
+    job: dict[str, object] = {
+        "arguments": list(arguments),
+        "cwd": cwd,
+        "environment": dict(environment),
+    }
+    if before is not None:
+        job["before"] = str(before)
     message = json.dumps(job).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)

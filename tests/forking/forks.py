@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,21 @@ class Forks:
             assert self._server.stdout.readline() == "ready\n"
         return path
 
-    def run(self, *arguments: str, cwd: Path) -> Answer:
-        """Runs one command to its end, without anything on its standard input."""
+    def run(
+        self,
+        *arguments: str,
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+        before: Path | None = None,
+    ) -> Answer:
+        """Runs one command to its end, without anything on its standard input.
+
+        Args:
+            arguments: Of `fromscratch`.
+            cwd: Where it runs.
+            environment: What it sees besides this process's.
+            before: A program in Python that the process runs first.
+        """
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
@@ -61,7 +75,8 @@ class Forks:
                 self.socket,
                 arguments,
                 cwd=str(cwd),
-                environment=os.environ | PLAIN,
+                environment=os.environ | PLAIN | dict(environment or {}),
+                before=before,
                 streams=[file.fileno() for file in (nothing, out, err)],
             )
             said = []

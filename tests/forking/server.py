@@ -15,6 +15,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -38,6 +39,8 @@ def run(job: dict[str, Any], streams: list[int]) -> int:
     sys.argv = ["fromscratch", *job["arguments"]]
     code: object = 0
     try:
+        if "before" in job:
+            runpy.run_path(job["before"])
         main()
     except SystemExit as end:
         code = end.code

@@ -9,7 +9,7 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.session import ranks_of_this_run, train_session
+from fromscratch.cli.session import answer_test_examples, ranks_of_this_run, train_session
 from fromscratch.cli.show import say
 
 
@@ -34,6 +34,8 @@ def run(
         step = session.state.progress.step
         if session.is_over:
             end.finished = True
+            if not session.paths.answers.is_file():
+                answer_test_examples(session)
             if step < session.config.steps:
                 say(f"{run_folder} stopped early, at step {step:,} of {session.config.steps:,}.")
                 say(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fromscratch.cli.items_progress import items_progress
 from fromscratch.cli.show import err, hush, print_error, say
 from fromscratch.foundation.world import world_from_environment
 from fromscratch.parallel.ranks import Ranks
@@ -33,6 +34,20 @@ def ranks_of_this_run() -> Iterator[Ranks]:
         yield ranks
 
 
+def answer_test_examples(session: Session) -> None:
+    """Has a finetuned run that is over answer its test examples, if it has any."""
+    from fromscratch.runs.answers import has_questions, write_answers
+
+    if not has_questions(session):
+        return
+    again = f"fromscratch resume {shlex.quote(str(session.paths.root))} answers them"
+    with items_progress(again) as bar:
+        path = write_answers(
+            session, advance=lambda done, of: bar.show("answering the test examples", done, of)
+        )
+    say(f"answers to the test examples: {path}")
+
+
 def train_session(session: Session) -> bool:
     """Trains a session to its end or to a stop, and says where things are.
 
@@ -53,6 +68,7 @@ def train_session(session: Session) -> bool:
     progress = session.state.progress
     if finished:
         say(f"finished {progress.step:,} steps; report: {report}")
+        answer_test_examples(session)
     else:
         say(f"stopped and saved at step {progress.step:,}")
         say(f"go on with: fromscratch resume {shlex.quote(str(root))}")

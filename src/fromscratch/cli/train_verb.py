@@ -8,6 +8,7 @@ import typer
 
 from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
 from fromscratch.cli.documents_progress import documents_progress
+from fromscratch.cli.example_view import show_example
 from fromscratch.cli.session import ranks_of_this_run, train_session
 from fromscratch.cli.show import say
 
@@ -49,4 +50,8 @@ def run(
                 session = new_run(resolved, folder, report=end.watching(progress), ranks=ranks)
             end.trains(session)
             say(f"run {folder}")
+            from fromscratch.runs.opened_examples import OpenedExamples
+
+            if isinstance(session.data, OpenedExamples):
+                show_example(session.data.first())
             end.finished = train_session(session)

@@ -73,6 +73,12 @@ def run_texts(run: Path, *, split: Split = "val", watch: Watch = unwatched) -> l
         UserError: Its data is no longer there, or nothing of it is held out.
     """
     recipe = load_recipe(str(run / RUN_RECIPE))
+    if recipe.train.objective != "pretrain":
+        raise UserError(
+            f"{run} was finetuned on conversations, which are no text to be read from end to end; "
+            "its validation loss stands in its report.",
+            fix="Name a text: --data FILE.",
+        )
     parts = parts_of(recipe.data, watch)
     if len(parts) == 1:
         (part,) = parts

@@ -169,7 +169,10 @@ def open_examples(recipe: Recipe, report: Watch) -> OpenedExamples:
         tokenizer=tokenizer,
         parts=[],
         windows_per_epoch=len(training.sources[0].windows) if len(configs) == 1 else None,
-        warnings=[note for examples in sources.values() for note in _notes(examples, chat.split)],
+        warnings=[
+            *(("examples", _counts(some, rows[name])) for name, some in sources.items()),
+            *(note for some in sources.values() for note in _notes(some)),
+        ],
         template=template,
         sources=sources,
         rows=rows,
@@ -267,7 +270,22 @@ def _check_same(examples: Examples, settings: ExampleSettings, tokenizer: Tokeni
         )
 
 
-def _notes(examples: Examples, split: str) -> list[tuple[str, str]]:
+def _counts(examples: Examples, rows: ExampleRows) -> str:
+    """What a source's examples are: how many, how long, how much of them is learned (R51)."""
+    manifest = examples.manifest
+    train, sides = manifest.sides["train"], manifest.sides
+    held_out = f"{sides['val'].examples:,} held out"
+    if sides["test"].examples:
+        held_out += f", {sides['test'].examples:,} for the test"
+    kind = "one each" if rows.padded else f"{rows.context:,} positions in each"
+    return (
+        f'{train.examples:,} of "{manifest.source}" to train on, {held_out}; {train.tokens:,} '
+        f"tokens, of which {train.learned / train.tokens:.1%} are learned; {len(rows):,} rows, "
+        f"{kind}, {rows.filled:.1%} filled"
+    )
+
+
+def _notes(examples: Examples) -> list[tuple[str, str]]:
     """What a person should know of a source's examples before the run."""
     manifest = examples.manifest
     notes = []

@@ -141,7 +141,11 @@ def _trial_recipe(recipe: Recipe, job: Job, portions: int) -> Recipe:
         "micro_batch": job.micro_batch,
         "phase": [],
     }
-    mask = recipe.data.document_mask
+    finetunes = recipe.train.objective != "pretrain"
+    mask = recipe.chat.packing if finetunes else recipe.data.document_mask
+    # What is tried is time and memory, which the same rows of any text take.
+    values["train"]["objective"] = "pretrain"
+    values["chat"], values["base"] = {}, {}
     values["data"] = {"path": "made up", "document_mask": mask}
     values["schedule"] = {"name": "constant"}
     if recipe.has_pairs:  # on made-up text, its rows take what pairs would at their longest
