@@ -91,10 +91,21 @@ class OpenedExamples(OpenedData):
         positions = sum(rows.n_tokens for rows in self.rows.values())
         return sum(rows.filled * rows.n_tokens for rows in self.rows.values()) / positions
 
-    def first(self) -> list[tuple[str, bool]]:
-        """The first training example as stretches of text, and whether each is learned (R50)."""
+    def shown(self) -> list[tuple[str, list[tuple[str, bool]]]]:
+        """What is trained on first, to be looked at (R50): what it is, and `stretches` of it."""
         examples = next(iter(self.sources.values()))
-        ids, learned = examples.read(int(examples.of("train")[0]))
+        first, *_ = numbers = examples.of("train").tolist()
+        if not examples.manifest.settings["pairs"]:
+            return [("the first example", self.stretches(examples, first))]
+        words = ("the first pair: chosen", "the first pair: rejected")
+        return [
+            (what, self.stretches(examples, number))
+            for what, number in zip(words, numbers[:2], strict=True)
+        ]
+
+    def stretches(self, examples: Examples, number: int) -> list[tuple[str, bool]]:
+        """An example as stretches of text, and whether each is learned."""
+        ids, learned = examples.read(number)
         learned[0] = False  # it is given, and never predicted
         names = {i: name for name, i in self.tokenizer.special_ids.items()}
         tokens = zip(ids.tolist(), learned.tolist(), strict=True)
@@ -270,13 +281,19 @@ def _check_same(examples: Examples, settings: ExampleSettings, tokenizer: Tokeni
         )
 
 
-def _counts(examples: Examples, rows: ExampleRows) -> str:
+def _counts(examples: Examples, rows: ExampleRows | PairRows) -> str:
     """What a source's examples are: how many, how long, how much of them is learned (R51)."""
     manifest = examples.manifest
     train, sides = manifest.sides["train"], manifest.sides
     held_out = f"{sides['val'].examples:,} held out"
     if sides["test"].examples:
         held_out += f", {sides['test'].examples:,} for the test"
+    if isinstance(rows, PairRows):
+        return (
+            f'{len(rows):,} pairs of "{manifest.source}" to train on, '
+            f"{sides['val'].examples // 2:,} held out; {train.tokens:,} tokens, of which "
+            f"{train.learned / train.tokens:.1%} are answers; rows {rows.filled:.1%} filled"
+        )
     kind = "one each" if rows.padded else f"{rows.context:,} positions in each"
     return (
         f'{train.examples:,} of "{manifest.source}" to train on, {held_out}; {train.tokens:,} '
