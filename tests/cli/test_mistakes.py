@@ -524,6 +524,30 @@ MISTAKES = {
         ],
         ["eval.hellaswag", "gone.jsonl", "hf:Rowan/hellaswag"],
     ),
+    "finetuning without a model": (
+        ["train", "sft-110", "data.path=some.json"],
+        ["sft-110 finetunes a model", "train sft-110 --from MODEL"],
+    ),
+    "a model that is not there": (
+        ["train", "sft-110", "--from", "runs/nowhere"],
+        ["runs/nowhere does not exist", "Name a run"],
+    ),
+    "chat settings of a pretraining": (
+        ["plan", "try", "chat.loss_on=all"],
+        ['chat has no effect with train.objective = "pretrain"', "train.objective=sft"],
+    ),
+    "examples in packed rows": (
+        ["plan", "try", "chat.examples_per_step=8"],
+        ["chat.packing puts many into a row", "chat.packing=false"],
+    ),
+    "a misspelt loss": (
+        ["plan", "try", "chat.loss_on=assistnat"],
+        ["chat.loss_on", "'assistant' or 'all'"],
+    ),
+    "a base by hand": (
+        ["plan", "try", "base.model=runs/one"],
+        ["[base] is written by a run", "--from MODEL"],
+    ),
 }
 
 

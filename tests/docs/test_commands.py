@@ -23,6 +23,7 @@ from typed_commands import PAGES, ROOT, blocks, commands
 from typer.core import TyperGroup
 
 from fromscratch.cli.main import app
+from fromscratch.runs.chat_config import ChatConfig
 from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.sweep_plan import plan_sweep
@@ -48,6 +49,7 @@ RUN_PAGES = {
             "data",
             "evaluate",
             "diagnosis",
+            "finetune",
             "guards",
             "logs",
             "multi-gpu",
@@ -236,6 +238,47 @@ def test_the_commands_about_planning_work_one_after_the_other(newcomer: Path):
 def test_the_commands_about_checkpoints_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/checkpoints.md", newcomer) == 3
     assert (newcomer / "runs/notes/checkpoints/latest").resolve().name == "step-00000016"
+
+
+@pytest.mark.slow
+def test_the_commands_about_finetuning_work_one_after_the_other(newcomer: Path, forks: Forks):
+    base = """
+[model]
+n_layer = 1
+n_head = 2
+d_model = 16
+context = 256
+[data]
+path = "my-texts"
+tokenizer = "bytes"
+[train]
+steps = 2
+tokens_per_step = 512
+micro_batch = 2
+[sample]
+every = 0
+"""
+    (newcomer / "more.toml").write_text(base)
+    made = forks.run("train", "more.toml", "--run", "runs/base", cwd=newcomer)
+    assert made.code == 0, made.err
+    short = [{"instruction": f"Say {i}", "input": "", "output": f"{i}!"} for i in range(60)]
+    (newcomer / "instructions.json").write_text(json.dumps(short))
+    (recipe,) = blocks("docs/finetune.md", "toml")
+    (newcomer / recipe.text.split("\n")[0].removeprefix("# ")).write_text(recipe.text)
+    assert run_page("docs/finetune.md", newcomer) == 3
+    for run in ("talk", "110"):
+        answers = json.loads((newcomer / f"runs/{run}/answers.json").read_text())
+        (shown,) = blocks("docs/finetune.md", "json")
+        assert list(answers[0]) == list(json.loads(shown.text))
+
+
+def test_the_table_of_chat_keys_is_the_recipe_s():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\S+) \|", (ROOT / "docs/finetune.md").read_text("utf-8"), re.MULTILINE
+    )
+    defaults = {k: v for k, v in ChatConfig().model_dump().items() if v is not None}
+    told = {name: json.loads(value.strip("`")) for name, value in rows if value != "none"}
+    assert told == defaults
 
 
 def test_the_table_of_checkpoint_keys_is_the_recipe_s():

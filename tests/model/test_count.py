@@ -48,7 +48,7 @@ MODERN_OPTIONS = [
     {"activation": "gelu"},
 ]
 CONFIGS = {
-    **{name: load_recipe(name).model for name in shipped_recipes()},
+    **{name: load_recipe(name).model for name in shipped_recipes(with_model=True)},
     **{f"gpt2 {o}": small(family="gpt2", **o) for o in GPT2_OPTIONS},
     **{f"modern {o}": small(family="modern", **o) for o in MODERN_OPTIONS},
 }

@@ -3,16 +3,20 @@
 Each in its own precision: 16 bits are slow on a CPU, but these are few numbers.
 """
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from fromscratch.checkpoint.bundle import load_bundle
 from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.runs.answers import has_questions
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.recipe_files import load_recipe, shipped_recipes
+from fromscratch.runs.starting_model import find_starting_model
 
 # What a recipe keeps is its architecture's options, optimiser, schedule and precision's meaning.
 TINY = [
@@ -62,7 +66,7 @@ PHASES = {
 }
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", shipped_recipes(with_model=True))
 def test_the_recipe_trains(name: str, text: Path):
     assert bool(load_recipe(name).train.phase) == (name in PHASES)
     short = [*TINY, f"data.path={text}", *([PHASES[name]] if name in PHASES else [])]
@@ -77,6 +81,36 @@ def test_the_recipe_trains(name: str, text: Path):
     rows = list(read_json_lines(RunPaths(Path("run")).metrics))
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     assert [row["step"] for row in rows if "val_loss" in row] == [0, 2, 4]
+
+
+FINETUNING = sorted(set(shipped_recipes()) - set(shipped_recipes(with_model=True)))
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_the_recipe_finetunes(name: str, text: Path):
+    base = load_recipe("try", [*TINY, f"data.path={text}", "model.context=64", "train.steps=1"])
+    assert new_run(base, Path("base"), report=silent).train()
+    records = [
+        {"instruction": f"Say {i}", "output": str(i), "chosen": str(i), "rejected": "no"}
+        for i in range(40)
+    ]
+    Path("records.json").write_text(json.dumps(records))
+    start = find_starting_model("base")
+    short = [
+        "data.path=records.json", "train.steps=2", "train.device=cpu", "train.micro_batch=2",
+        "sample.every=2", "sample.max_new_tokens=4", "eval.every=1", "chat.max_new_tokens=4",
+        "schedule.warmup_steps=1",
+    ]  # fmt: skip
+    if name == "sft-110":  # the shortest of Alpaca's prompts is longer in bytes
+        short.append("chat.template=fgpt")
+    recipe = load_recipe(name, short, complete=start.complete)
+    session = new_run(recipe, Path("run"), report=silent)
+    assert session.train()
+    bundle = load_bundle("run")
+    assert bundle.template is not None
+    assert bundle.template.name == recipe.chat.template
+    assert set(bundle.template.special_tokens) <= set(bundle.tokenizer.special_ids)
+    assert has_questions(session) == (name == "sft-110")
 
 
 def test_the_seeded_loss_curve_is_what_it_was(text: Path):

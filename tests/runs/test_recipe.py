@@ -21,7 +21,7 @@ def test_the_five_systems_the_default_and_try_are_shipped():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", shipped_recipes(with_model=True))
 def test_a_resolved_recipe_reads_back_as_itself(name: str):
     recipe = load_recipe(name)
     again = parse_recipe(recipe.to_toml(), name="another")
@@ -47,6 +47,48 @@ def test_the_published_runs_have_their_length(name, tokens_per_step, steps, tota
 
 def test_the_rtx3090_validation_is_3200_batches_of_6():
     assert load_recipe("rtx3090-163m").eval.tokens == 19_660_800 == 3_200 * 6 * 1024
+
+
+@pytest.mark.parametrize("name", sorted(set(SHIPPED) - set(shipped_recipes(with_model=True))))
+def test_a_recipe_that_finetunes_asks_for_its_model(name: str):
+    with pytest.raises(UserError, match=f"train {name} --from MODEL"):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["chat.packing=false"], "chat has no effect"),
+        (["base.model=runs/one"], "written by a run"),
+        (["train.objective=sft", "chat.examples_per_step=4"], "finetunes a model"),
+    ],
+)
+def test_a_table_of_another_objective_is_refused(overrides: list[str], said: str):
+    with pytest.raises(UserError, match=said):
+        load_recipe("try", overrides)
+
+
+def of_a_base(*overrides: str) -> Recipe:
+    """`try` as if it finetuned itself."""
+    return load_recipe(
+        "try",
+        ["train.objective=sft", "train.micro_batch=2", *overrides],
+        complete=lambda values: values | {"base": {"model": "m", "sha256": "s"}},
+    )
+
+
+def test_examples_per_step_fix_the_step_of_padded_rows():
+    recipe = of_a_base("chat.packing=false", "chat.examples_per_step=6")
+    assert recipe.samples_per_step == 6
+    assert parse_recipe(recipe.to_toml(), name="again") == recipe
+    said_later = of_a_base(
+        "chat.packing=false", "chat.examples_per_step=6", "train.tokens_per_step=8192"
+    )
+    assert said_later.train.tokens_per_step == 8192
+    with pytest.raises(UserError, match=r"chat\.packing=false"):
+        of_a_base("chat.examples_per_step=6")
+    with pytest.raises(UserError, match=r"data\.render has no effect"):
+        of_a_base("data.render=alpaca")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -27,7 +27,7 @@ from fromscratch.chat.preference_rendering import render_pair
 from fromscratch.chat.preferences import Preference
 from fromscratch.chat.rendering import LossOn, Rendered, render_ids
 from fromscratch.chat.template import template_named
-from fromscratch.data.documents import Document, content_key
+from fromscratch.data.documents import KEY_BYTES, Document, content_key, held_out
 from fromscratch.data.example_writer import ExampleWriter, side_counts
 from fromscratch.data.examples import (
     FORMAT_VERSION,
@@ -171,11 +171,7 @@ class _Making:
     def _add(self, document: Document, writer: ExampleWriter) -> None:
         made: Sequence[Message] | Preference | None = document.made
         if made is None:
-            raise UserError(
-                f"{self.source.spec} is text, not conversations.",
-                fix="Give JSON, JSON lines or Parquet: Alpaca's fields, messages, ShareGPT's "
-                "conversations, or prompt and completion.",
-            )
+            raise self._no_records()
         examples = self._rendered(made)
         if not examples:
             return
@@ -251,15 +247,29 @@ class _Making:
             sides[numbers >= n_train] = 1
             sides[numbers >= n_train + n_test] = 2
             return sides
-        keys = np.frombuffer(b"".join(self.keys), dtype=np.uint8).reshape(len(self.keys), -1)
-        draws = np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.float64) / 2.0**64
-        sides[draws < val + test] = 1
-        sides[draws < val] = 2
+        keys = np.frombuffer(b"".join(self.keys), dtype=np.uint8).reshape(-1, KEY_BYTES)
+        sides[held_out(keys, val + test)] = 1
+        sides[held_out(keys, val)] = 2
         return sides
+
+    def _no_records(self) -> UserError:
+        if self.settings.pairs:
+            return UserError(
+                f"{self.source.spec} holds text or nothing, and no preferences.",
+                fix="Give JSON, JSON lines or Parquet, of records with a prompt, chosen and "
+                "rejected.",
+            )
+        return UserError(
+            f"{self.source.spec} holds text or nothing, and no conversations.",
+            fix="Give JSON, JSON lines or Parquet: Alpaca's fields, messages, ShareGPT's "
+            "conversations, or prompt and completion.",
+        )
 
     def _refuse_nothing_to_train_on(self, manifest: ExamplesManifest) -> None:
         if manifest.sides["train"].examples:
             return
+        if not manifest.records:
+            raise self._no_records()
         why = f"of {manifest.records:,} records, {manifest.dropped:,} were too long"
         if manifest.skipped:
             why += f", {manifest.skipped:,} no conversations"

@@ -73,7 +73,8 @@ class OpenedExamples(OpenedData):
         return {
             "sources": list(self.sources),
             "train_tokens": self.total("tokens", "train"),
-            "val_tokens": self.total("tokens", "val"),
+            "val_tokens": self.total("learned", "val"),
+            "val_bytes": self._held_out_bytes(),
             "documents": sum(self.total("examples", side) for side in SIDES),
             "tokenizer": self.tokenizer.name,
             "fingerprint": self.training.fingerprint,
@@ -90,6 +91,15 @@ class OpenedExamples(OpenedData):
         """Share of the training rows' positions in which there is an example."""
         positions = sum(rows.n_tokens for rows in self.rows.values())
         return sum(rows.filled * rows.n_tokens for rows in self.rows.values()) / positions
+
+    def _held_out_bytes(self) -> int:
+        """Bytes of text that are learned in the held-out examples."""
+        per_id, n_bytes = self.tokenizer.bytes_per_id, 0
+        for examples in self.sources.values():
+            for number in examples.of("val").tolist():
+                ids, learned = examples.read(number)
+                n_bytes += int(per_id[ids[1:][learned[1:]]].sum())
+        return n_bytes
 
     def shown(self) -> list[tuple[str, list[tuple[str, bool]]]]:
         """What is trained on first, to be looked at (R50): what it is, and `stretches` of it."""

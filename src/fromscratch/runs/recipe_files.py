@@ -19,12 +19,19 @@ from fromscratch.runs.recipe import Recipe
 from fromscratch.tokenizer.names import vocab_size_of
 
 
-def shipped_recipes() -> list[str]:
-    """The names of the recipes in this package."""
+def shipped_recipes(*, with_model: bool = False) -> list[str]:
+    """The names of the recipes in this package.
+
+    Args:
+        with_model: Leave out those that finetune whichever model `--from` names.
+    """
     folder = resources.files("fromscratch.runs") / "recipes"
-    return sorted(
+    names = sorted(
         f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
     )
+    if not with_model:
+        return names
+    return [name for name in names if not needs_a_model(tomllib.loads(read_recipe(name)[1]))]
 
 
 def load_recipe(

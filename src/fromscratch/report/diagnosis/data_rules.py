@@ -42,6 +42,8 @@ def data_switch(evidence: Evidence) -> list[Finding]:
 
 def tokens_for_the_size(evidence: Evidence) -> list[Finding]:
     """Tokens far from the 20 per parameter of Hoffmann et al. (2022), on either side."""
+    if evidence.of_recipe("base", "model"):  # what it was trained on before is not known here
+        return []
     facts = evidence.facts
     tokens, planned = facts.tokens, False
     per_step = number(evidence.of_recipe("train", "tokens_per_step"))
