@@ -24,6 +24,7 @@ from typer.core import TyperGroup
 
 from fromscratch.cli.main import app
 from fromscratch.runs.chat_config import ChatConfig
+from fromscratch.runs.preference_config import PreferenceConfig
 from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.sweep_plan import plan_sweep
@@ -54,6 +55,7 @@ RUN_PAGES = {
             "logs",
             "multi-gpu",
             "planning",
+            "preferences",
             "report",
             "tokenizers",
             "training",
@@ -240,8 +242,9 @@ def test_the_commands_about_checkpoints_work_one_after_the_other(newcomer: Path)
     assert (newcomer / "runs/notes/checkpoints/latest").resolve().name == "step-00000016"
 
 
-@pytest.mark.slow
-def test_the_commands_about_finetuning_work_one_after_the_other(newcomer: Path, forks: Forks):
+@pytest.fixture
+def base_model(newcomer: Path, forks: Forks) -> None:
+    """A tiny model in runs/base, by the recipe more.toml."""
     base = """
 [model]
 n_layer = 1
@@ -261,6 +264,30 @@ every = 0
     (newcomer / "more.toml").write_text(base)
     made = forks.run("train", "more.toml", "--run", "runs/base", cwd=newcomer)
     assert made.code == 0, made.err
+
+
+@pytest.mark.slow
+def test_the_commands_about_preferences_work_one_after_the_other(
+    newcomer: Path, base_model: None, forks: Forks
+):
+    """Both recipes begin with the base model; that DPO then warns is tested elsewhere."""
+    shutil.copytree(newcomer / "runs/base", newcomer / "runs/talk")
+    pairs = [{"prompt": f"Say {i}", "chosen": f"{i}!", "rejected": "no"} for i in range(120)]
+    (newcomer / "pairs.json").write_text(json.dumps(pairs))
+    assert run_page("docs/preferences.md", newcomer) == 2
+    keys = set()
+    for line in (newcomer / "runs/polite/metrics.jsonl").read_text().splitlines():
+        keys |= json.loads(line).keys()
+    page = (ROOT / "docs/preferences.md").read_text("utf-8")
+    for key in ("accuracy", "margin", "reward_chosen", "reward_rejected"):
+        assert f"`{key}`" in page
+        assert {key, f"val_{key}"} <= keys
+    rows = re.findall(r"^\| `(\w+)` \| `([\d.]+)` \|", page, re.MULTILINE)
+    assert {key: float(value) for key, value in rows} == PreferenceConfig().model_dump()
+
+
+@pytest.mark.slow
+def test_the_commands_about_finetuning_work_one_after_the_other(newcomer: Path, base_model: None):
     short = [{"instruction": f"Say {i}", "input": "", "output": f"{i}!"} for i in range(60)]
     (newcomer / "instructions.json").write_text(json.dumps(short))
     (recipe,) = blocks("docs/finetune.md", "toml")

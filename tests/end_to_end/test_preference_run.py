@@ -130,9 +130,8 @@ def test_killed_at_any_instant_it_ends_the_same(
         patch.setattr(reference_room, "log_probs_of", asked)
 
     killed(lambda: trained("dpo", run), in_the_reference)
-    assert (run / "recipe.toml").is_file()
-    assert not (run / "reference.safetensors").exists()
-    killed(lambda: call("resume", run), lambda patch: arrange(patch, "row", 2, die))
+    assert not run.exists(), "the same command begins again"
+    killed(lambda: trained("dpo", run), lambda patch: arrange(patch, "row", 2, die))
     kept = (run / "reference.safetensors").read_bytes()
     killed(lambda: call("resume", run), lambda patch: arrange(patch, "row", 5, die))
 

@@ -20,7 +20,7 @@ def preference_charts(runs: Sequence[Shown]) -> tuple[Chart, ...]:
         Chart(
             key="accuracy",
             title="Preference accuracy",
-            unit="share of pairs whose chosen answer has the higher reward",
+            unit="share of pairs told apart",
             lines=_lines(runs, "accuracy", "training"),
             levels=(_COIN,),
         ),

@@ -92,16 +92,13 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     )
     lock = FileLock(paths.lock)
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
-    ranks.from_main(lambda: _make_folder(session, settled.notes))
-    try:
-        ready_reference(session, report)
-    except BaseException:
-        session.lock.release()
-        raise
+    # Before the folder is there: who interrupts this gives the same command again.
+    reference = ready_reference(session, report)
+    ranks.from_main(lambda: _make_folder(session, settled.notes, reference))
     return session
 
 
-def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
+def _make_folder(session: Session, settled: list[tuple[str, str]], reference: bytes | None) -> None:
     """The run's folder with its recipe, and what the person should know before it starts."""
     paths, recipe, lock = session.paths, session.recipe, session.lock
     # An epoch's length is known only now.
@@ -111,6 +108,8 @@ def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
+        if reference is not None:
+            write_atomically(paths.reference, reference)
         notes = (
             *session.data.warnings,
             *consumed_notes(recipe, session.state.progress.data_fingerprint),

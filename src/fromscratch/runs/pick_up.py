@@ -181,7 +181,9 @@ def _pick_up(
         note("data_changed", "other training data from here on", progress.step)
     for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"):
         setattr(progress, field, getattr(now, field))
-    ready_reference(session, report)
+    reference = ready_reference(session, report)
+    if reference is not None and ranks.is_main:
+        write_atomically(paths.reference, reference)
     return session
 
 

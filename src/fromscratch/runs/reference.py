@@ -20,7 +20,6 @@ from fromscratch.data.preference_rows import PairRows
 from fromscratch.data.watching import Advance, Watch
 from fromscratch.evaluate.preference import log_probs_of
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import write_atomically
 from fromscratch.model.gpt import GPT
 from fromscratch.runs.session import Session
 from fromscratch.runs.starting_model import fill_from_base
@@ -28,35 +27,34 @@ from fromscratch.runs.starting_model import fill_from_base
 _KEY, _SHA256 = "made_from", "sha256"
 
 
-def ready_reference(session: Session, report: Watch) -> None:
+def ready_reference(session: Session, report: Watch) -> bytes | None:
     """Gives a session's pairs their reference, where the objective needs one.
 
-    A collective call: the ranks share the work, and rank 0 keeps the result.
+    A collective call: the ranks share the work.
 
     Args:
         session: With the weights that it will train.
         report: Told how far the work is.
 
+    Returns:
+        What is to be written to the run's folder; None where it is there, or not needed.
+
     Raises:
         UserError: It must be computed again, and the model that the run started from is gone.
     """
     if session.recipe.train.objective != "dpo":
-        return
+        return None
     rows = _rows_of(session)
     key = _made_from(session, rows)
-    found = (
-        _read(session, rows, key)
-        if session.ranks.from_main(session.paths.reference.is_file)
-        else None
-    )
+    found, content = None, None
+    if session.ranks.from_main(session.paths.reference.is_file):
+        found = _read(session, rows, key)
     if found is None:
         found = _computed(session, rows, report)
-        if session.ranks.is_main:
-            metadata = {_KEY: key, _SHA256: _digest(found)}
-            write_atomically(session.paths.reference, save(found, metadata=metadata))
-        session.ranks.wait_for_all()
+        content = save(found, metadata={_KEY: key, _SHA256: _digest(found)})
     for name, some in rows.items():
         some.reference = found[name]
+    return content
 
 
 def _rows_of(session: Session) -> dict[str, PairRows]:
