@@ -540,6 +540,10 @@ MISTAKES = {
         ["plan", "try", "chat.examples_per_step=8"],
         ["chat.packing puts many into a row", "chat.packing=false"],
     ),
+    "patience without validations": (
+        ["plan", "try", "eval.patience=3", "eval.every=0"],
+        ["eval.patience", "eval.every = 0", "Say eval.every"],
+    ),
     "a misspelt loss": (
         ["plan", "try", "chat.loss_on=assistnat"],
         ["chat.loss_on", "'assistant' or 'all'"],

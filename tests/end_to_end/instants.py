@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fromscratch.runs import session
+from fromscratch.runs import objectives, session
 
 
 def at(patch: pytest.MonkeyPatch, what: str, number: int, action: Callable[[], None]) -> None:
@@ -22,13 +22,13 @@ def at(patch: pytest.MonkeyPatch, what: str, number: int, action: Callable[[], N
             action()
 
     if what == "micro_batch":
-        objective = session.next_token_loss
+        objective = objectives.next_token_loss
 
         def loss(*a: Any) -> Any:
             count()
             return objective(*a)
 
-        patch.setattr(session, "next_token_loss", loss)
+        patch.setattr(objectives, "next_token_loss", loss)
     elif what == "evaluated":
         evaluate = session.evaluate_loss
 

@@ -12,7 +12,7 @@ from typing import Any
 from command import call
 
 from fromscratch.cli.main import main
-from fromscratch.runs import session
+from fromscratch.runs import objectives
 
 MARK = ord("~")
 
@@ -43,5 +43,5 @@ def faulty(objective: Any) -> Any:
 
 
 if __name__ == "__main__":
-    session.next_token_loss = faulty(session.next_token_loss)
+    objectives.next_token_loss = faulty(objectives.next_token_loss)
     main(sys.argv[1:])

@@ -21,8 +21,8 @@ BASE = """
 family = "modern"
 n_layer = 2
 n_head = 2
-d_model = 64
-context = 256
+d_model = 32
+context = 128
 padded_vocab = 272
 tie_embeddings = true
 [data]
@@ -34,7 +34,7 @@ documents = "file"
 lr = 3e-3
 [train]
 steps = 4
-tokens_per_step = 1024
+tokens_per_step = 512
 micro_batch = 2
 device = "cpu"
 precision = "fp32"
@@ -63,7 +63,7 @@ name = "constant"
 [train]
 objective = "sft"
 steps = 60
-tokens_per_step = 1024
+tokens_per_step = 512
 micro_batch = 2
 device = "cpu"
 precision = "fp32"
@@ -212,7 +212,7 @@ def test_pretraining_goes_on_from_a_model_and_says_what_it_has_seen(bench: Path,
     first = next(r["val_loss"] for r in rows(run / "metrics.jsonl") if "val_loss" in r)
     assert first == pytest.approx(min(validations), abs=1e-6)
     (consumed,) = events(run, "consumed_data")
-    assert "16 windows of this very data" in consumed["message"]
+    assert "16 windows of this very data before" in consumed["message"]
     assert "in the same order" in consumed["message"]
 
 
@@ -220,7 +220,7 @@ def test_pretraining_goes_on_from_a_model_and_says_what_it_has_seen(bench: Path,
     ("typed", "said"),
     [
         (["model.n_layer=3"], ["model.n_layer = 3 contradicts", "which has 2", "Leave"]),
-        (["model.context=512"], ["more than the 256", "model.context=256"]),
+        (["model.context=512"], ["more than the 128", "model.context=128"]),
         (["data.tokenizer=gpt2"], ["data.tokenizer", "that of the model"]),
         (["chat.template=defualt"], ['no chat template "defualt"', 'Did you mean "default"?']),
         (["chat.max_prompt_tokens=2"], ["no example to train on", "too long"]),
@@ -249,12 +249,12 @@ def test_instructions_learnt_by_heart_come_back_word_for_word_and_stop(
     Path("some.json").write_text(json.dumps(short))
     Path("base.toml").write_text(BASE)
     Path("sft.toml").write_text(SFT)
-    assert call("train", "base.toml", "--run", "base").code == 0
+    assert call("train", "base.toml", "--run", "base", "model.d_model=64").code == 0
     done = call(
         "train", "sft.toml", "--from", "base", "--run", "run", "data.path=some.json",
         "data.val_fraction=0", "chat.test_fraction=0", "model.dropout=0", "optim.lr=4e-3",
-        "schedule.name=linear", "schedule.warmup_steps=10", "train.steps=150",
-        "train.tokens_per_step=2048", "train.micro_batch=4", "eval.patience=0", "sample.every=0",
+        "schedule.name=linear", "schedule.warmup_steps=10", "train.steps=120",
+        "train.tokens_per_step=2048", "train.micro_batch=8", "eval.patience=0", "sample.every=0",
         "checkpoint.every=1000",
     )  # fmt: skip
     assert done.code == 0, done.err

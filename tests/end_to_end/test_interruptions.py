@@ -115,9 +115,9 @@ def wait_for_more_rows(process: subprocess.Popen[bytes], run: Path) -> None:
 TWICE = """
 import os, signal, sys
 from fromscratch.cli.main import main
-from fromscratch.runs import session
+from fromscratch.runs import objectives
 
-objective, calls = session.next_token_loss, []
+objective, calls = objectives.next_token_loss, []
 
 def loss(*arguments):
     calls.append(1)
@@ -128,7 +128,7 @@ def loss(*arguments):
         print("still here")
     return objective(*arguments)
 
-session.next_token_loss = loss
+objectives.next_token_loss = loss
 main(["train", "recipe.toml", "--run", sys.argv[1]])
 """
 

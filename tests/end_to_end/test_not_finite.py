@@ -9,12 +9,12 @@ import pytest
 from command import call, send
 from endings import assert_same_end, checkpoint, events, lines, rows
 
-from fromscratch.runs import session
+from fromscratch.runs import objectives, session
 
 
 def poison(patch: pytest.MonkeyPatch, steps: Callable[[int], bool], run: Any) -> None:
     """The objective gives NaN or infinity in one micro-batch of some steps."""
-    objective = session.next_token_loss
+    objective = objectives.next_token_loss
     train_step = session.Trainer._advance
     current = {"step": 0}
 
@@ -30,7 +30,7 @@ def poison(patch: pytest.MonkeyPatch, steps: Callable[[int], bool], run: Any) ->
         return value * bad if steps(current["step"]) and current["calls"] == 3 else value
 
     patch.setattr(session.Trainer, "_advance", advance)
-    patch.setattr(session, "next_token_loss", loss)
+    patch.setattr(objectives, "next_token_loss", loss)
 
 
 def test_bad_steps_are_skipped_logged_and_survived(run, monkeypatch):

@@ -16,7 +16,7 @@ from command import call, environment, send
 from endings import assert_same_end, checkpoint, checkpoints, events, lines
 from poisoned import faulty, poison_text
 
-from fromscratch.runs import session
+from fromscratch.runs import objectives
 
 # Six steps of poison in the middle: three refusals lead back to step 20, whence the other three
 # come, and so back to step 15, from where all of them are left out.
@@ -69,7 +69,7 @@ def calm(place: Path) -> Path:
     poison_text(place)
     (place / "poisoned.toml").write_text(RECIPE)
     with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "next_token_loss", faulty(session.next_token_loss))
+        patch.setattr(objectives, "next_token_loss", faulty(objectives.next_token_loss))
         done = call("train", "poisoned.toml", "--run", "went-back")
     assert done.code == 0, done.err
     return place / "went-back"
@@ -104,7 +104,7 @@ def test_it_goes_back_and_past_what_led_there(calm):
 
 
 def test_an_interruption_among_the_refusals_changes_nothing(calm, place, run, monkeypatch, at):
-    monkeypatch.setattr(session, "next_token_loss", faulty(session.next_token_loss))
+    monkeypatch.setattr(objectives, "next_token_loss", faulty(objectives.next_token_loss))
     at("row", 22, send(signal.SIGTERM))
     assert call("train", "poisoned.toml", "--run", run).code == 0
     assert checkpoint(run).name == "step-00000022"

@@ -72,11 +72,11 @@ def test_scales_fall_and_rise_and_an_interruption_changes_nothing(run, at):
 
 def test_overflows_without_end_are_ended_with_a_sentence(run, monkeypatch):
     """Gradients that no scale makes finite: first the scale falls to 1, then the run ends."""
-    from fromscratch.runs import session
+    from fromscratch.runs import objectives
 
-    objective = session.next_token_loss
+    objective = objectives.next_token_loss
     monkeypatch.setattr(
-        session,
+        objectives,
         "next_token_loss",
         lambda m, b: objective(m, b) + 0 * (m.embed.weight * 0).sqrt().sum(),
     )

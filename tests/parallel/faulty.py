@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from fromscratch.runs import session
+from fromscratch.runs import objectives
 
 MARK = ord("~")
 
-sound = session.next_token_loss
+sound = objectives.next_token_loss
 
 
 def loss(model: Any, batch: Any) -> Any:
@@ -16,4 +16,4 @@ def loss(model: Any, batch: Any) -> Any:
     return value * math.nan if bool((batch.ids == MARK).any()) else value
 
 
-session.next_token_loss = loss
+objectives.next_token_loss = loss

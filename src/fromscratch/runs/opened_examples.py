@@ -302,13 +302,16 @@ def _counts(examples: Examples, rows: ExampleRows | PairRows) -> str:
         return (
             f'{len(rows):,} pairs of "{manifest.source}" to train on, '
             f"{sides['val'].examples // 2:,} held out; {train.tokens:,} tokens, of which "
-            f"{train.learned / train.tokens:.1%} are answers; rows {rows.filled:.1%} filled"
+            f"{train.learned / train.tokens:.1%} are answers; "
+            f"{train.tokens / train.examples:,.0f} tokens a row on average"
         )
-    kind = "one each" if rows.padded else f"{rows.context:,} positions in each"
+    if rows.padded:
+        kind = f"rows of one each, {train.tokens / train.examples:,.0f} tokens on average"
+    else:
+        kind = f"{len(rows):,} rows of {rows.context:,}, {rows.filled:.1%} filled"
     return (
         f'{train.examples:,} of "{manifest.source}" to train on, {held_out}; {train.tokens:,} '
-        f"tokens, of which {train.learned / train.tokens:.1%} are learned; {len(rows):,} rows, "
-        f"{kind}, {rows.filled:.1%} filled"
+        f"tokens, of which {train.learned / train.tokens:.1%} are learned; {kind}"
     )
 
 

@@ -183,6 +183,12 @@ class Recipe(_Table):
         self._check_objective()
         if self.has_pairs:
             self._check_pairs()
+        if self.eval.patience and not (self.eval.every and self.checkpoint.keep_best):
+            missing = "eval.every = 0" if self.checkpoint.keep_best else "no best is kept"
+            raise UserError(
+                f"eval.patience ends a run at its best validation, and there is none: {missing}.",
+                fix="Say eval.every, in steps, and checkpoint.keep_best=true; or eval.patience=0.",
+            )
         if self.schedule.min_lr > self.optim.lr:
             raise UserError(
                 f"schedule.min_lr = {self.schedule.min_lr:g} is above optim.lr = "

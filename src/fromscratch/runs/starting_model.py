@@ -174,9 +174,9 @@ def consumed_notes(recipe: Recipe, data_fingerprint: str) -> list[tuple[str, str
     if state.get("data_fingerprint") != data_fingerprint or not state.get("sample"):
         return []
     before = load_recipe(str(folder / CHECKPOINT_RECIPE))
-    said = f"{state['sample']:,} windows of this very data are what {folder} was trained on"
+    said = f"{folder} was trained on {state['sample']:,} windows of this very data before"
     if before.data.seed == recipe.data.seed:
-        said += ", and they come again in the same order: data.seed chooses another"
+        said += ", and they come again in the same order; data.seed chooses another"
     return [("consumed_data", said)]
 
 

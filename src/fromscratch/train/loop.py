@@ -246,9 +246,10 @@ class Trainer:
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False
+        # Without the padding that a batch does without.
         positions = self.ranks.size * sum(batch.ids.numel() for batch in batches)
         rate = positions / (time.perf_counter() - begin)
-        self._log_step(outcome, settings, loss_scale, rate=rate)
+        self._log_step(outcome, settings, loss_scale, rate)
         health = self.guarding.see(
             outcome,
             batches,
@@ -276,7 +277,6 @@ class Trainer:
         outcome: StepOutcome,
         settings: StepSettings,
         loss_scale: float | None,
-        *,
         rate: float,
     ) -> None:
         config, progress = self.config, self.state.progress
