@@ -27,6 +27,7 @@ from fromscratch.cli.main import app
 from fromscratch.cli.sampling_settings import SETTINGS
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.runs.chat_config import ChatConfig
+from fromscratch.runs.preference_config import PreferenceConfig
 from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.sweep_plan import plan_sweep
@@ -59,6 +60,7 @@ RUN_PAGES = {
             "logs",
             "multi-gpu",
             "planning",
+            "preferences",
             "report",
             "tokenizers",
             "training",
@@ -270,8 +272,9 @@ def test_the_table_of_commands_is_what_can_be_typed():
         assert re.search(rf"^\|.*`{name}[` ]", text, re.MULTILINE), name
 
 
-@pytest.mark.slow
-def test_the_commands_about_finetuning_work_one_after_the_other(newcomer: Path, forks: Forks):
+@pytest.fixture
+def base_model(newcomer: Path, forks: Forks) -> None:
+    """A tiny model in runs/base, by the recipe more.toml."""
     base = """
 [model]
 n_layer = 1
@@ -291,6 +294,30 @@ every = 0
     (newcomer / "more.toml").write_text(base)
     made = forks.run("train", "more.toml", "--run", "runs/base", cwd=newcomer)
     assert made.code == 0, made.err
+
+
+@pytest.mark.slow
+def test_the_commands_about_preferences_work_one_after_the_other(
+    newcomer: Path, base_model: None, forks: Forks
+):
+    """Both recipes begin with the base model; that DPO then warns is tested elsewhere."""
+    shutil.copytree(newcomer / "runs/base", newcomer / "runs/talk")
+    pairs = [{"prompt": f"Say {i}", "chosen": f"{i}!", "rejected": "no"} for i in range(120)]
+    (newcomer / "pairs.json").write_text(json.dumps(pairs))
+    assert run_page("docs/preferences.md", newcomer) == 2
+    keys = set()
+    for line in (newcomer / "runs/polite/metrics.jsonl").read_text().splitlines():
+        keys |= json.loads(line).keys()
+    page = (ROOT / "docs/preferences.md").read_text("utf-8")
+    for key in ("accuracy", "margin", "reward_chosen", "reward_rejected"):
+        assert f"`{key}`" in page
+        assert {key, f"val_{key}"} <= keys
+    rows = re.findall(r"^\| `(\w+)` \| `([\d.]+)` \|", page, re.MULTILINE)
+    assert {key: float(value) for key, value in rows} == PreferenceConfig().model_dump()
+
+
+@pytest.mark.slow
+def test_the_commands_about_finetuning_work_one_after_the_other(newcomer: Path, base_model: None):
     short = [{"instruction": f"Say {i}", "input": "", "output": f"{i}!"} for i in range(60)]
     (newcomer / "instructions.json").write_text(json.dumps(short))
     (recipe,) = blocks("docs/finetune.md", "toml")

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fromscratch.model import cross_entropy
-from fromscratch.model.cross_entropy import Head, summed_cross_entropy, token_losses
+from fromscratch.model.cross_entropy import (
+    Head,
+    summed_cross_entropy,
+    target_log_probs,
+    token_losses,
+)
 
 IGNORE = -100
 
@@ -56,12 +61,20 @@ def test_equal_to_cross_entropy_of_all_logits(
         patch.setattr(cross_entropy, "_CACHED_BYTES", 4 * (vocab + padding) * 3)
         loss = summed_cross_entropy(head, hidden, targets, ignore=IGNORE)
         each = token_losses(head, hidden, targets, ignore=IGNORE)
+        log_probs = target_log_probs(head, hidden, targets, ignore=IGNORE)
+        # A function of them that is no sum: each has another gradient, and some have none.
+        bent = torch.autograd.grad((log_probs.cos() * scale).sum(), leaves)
     gradients = torch.autograd.grad(loss * scale, leaves)
     expected = reference(head, hidden, targets, "sum")
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(each, reference(head, hidden, targets, "none").detach())
     wanted = torch.autograd.grad(expected * scale, leaves)
     for ours, theirs in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * scale)
+    negative = -reference(head, hidden, targets, "none")
+    torch.testing.assert_close(log_probs, negative, rtol=1e-12, atol=1e-12)
+    wanted = torch.autograd.grad((negative.cos() * scale).sum(), leaves)
+    for ours, theirs in zip(bent, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * scale)
 
 
@@ -89,15 +102,21 @@ def test_padding_gets_no_gradient():
     assert head.weight.grad[11:].abs().sum() == 0
 
 
+def summed_log_probs(head, hidden, targets, *, ignore):
+    """The same sum by way of each loss, whose gradients are computed on the way back."""
+    return -target_log_probs(head, hidden, targets, ignore=ignore).sum()
+
+
+@pytest.mark.parametrize("summed", [summed_cross_entropy, summed_log_probs])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_under_autocast_only_the_products_are_in_16_bits(dtype):
+def test_under_autocast_only_the_products_are_in_16_bits(dtype, summed):
     """As near to the float64 loss as torch's own cross-entropy under the same autocast."""
     head, hidden, targets = problem(
         200, 32, 500, 12, bias=False, softcap=0.0, seed=3, dtype=torch.float32
     )
     leaves = [hidden, head.weight]
     with torch.autocast("cpu", dtype=dtype):
-        ours = summed_cross_entropy(head, hidden, targets, ignore=IGNORE)
+        ours = summed(head, hidden, targets, ignore=IGNORE)
         theirs = F.cross_entropy(
             F.linear(hidden, head.weight)[:, :500].float(),
             targets,
@@ -109,8 +128,10 @@ def test_under_autocast_only_the_products_are_in_16_bits(dtype):
     exact = reference(Head(exact_leaves[1], None, 500, 0.0), exact_leaves[0], targets, "sum")
     assert abs(ours.item() - exact.item()) <= 2 * abs(theirs.item() - exact.item()) + 1e-3
     wanted = torch.autograd.grad(exact, exact_leaves)
+    scale = 2.0**17  # more than fp16 holds: what its loss scale may come to
+    got_scaled = torch.autograd.grad(ours * scale, leaves)
     for got, other, true in zip(
-        torch.autograd.grad(ours, leaves), torch.autograd.grad(theirs, leaves), wanted, strict=True
+        [g / scale for g in got_scaled], torch.autograd.grad(theirs, leaves), wanted, strict=True
     ):
         error, usual = (got - true).norm(), (other - true).norm()
         assert got.dtype == torch.float32
@@ -130,7 +151,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("gradients", ["of the sum", "of each", "none"])
 def test_all_logits_never_exist_at_once(gradients, monkeypatch):
     """The largest tensor of forward and backward is a chunk, or the head itself."""
     rows, width, vocab = 512, 8, 1000
@@ -139,8 +160,10 @@ def test_all_logits_never_exist_at_once(gradients, monkeypatch):
         rows, width, vocab, 0, bias=True, softcap=3.0, seed=4, dtype=torch.float32
     )
     with Largest() as seen:
-        if gradients:
+        if gradients == "of the sum":
             summed_cross_entropy(head, hidden, targets, ignore=IGNORE).backward()
+        elif gradients == "of each":
+            target_log_probs(head, hidden, targets, ignore=IGNORE).cos().sum().backward()
         else:
             token_losses(head, hidden, targets, ignore=IGNORE)
     assert seen.elements <= 16 * vocab

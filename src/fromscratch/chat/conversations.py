@@ -81,12 +81,12 @@ def messages_of(record: Mapping[str, Any]) -> tuple[Message, ...]:
     """
     kind = _kind_of(record)
     if kind == "chat messages":
-        return _turns(record["messages"], "messages", role_key="role", content_key="content")
+        return turns_of(record["messages"], "messages", role_key="role", content_key="content")
     if kind == "ShareGPT":
         turns = record["conversations"]
         if isinstance(turns, list) and turns and isinstance(turns[0], dict) and "role" in turns[0]:
-            return _turns(turns, "conversations", role_key="role", content_key="content")
-        return _turns(turns, "conversations", role_key="from", content_key="value")
+            return turns_of(turns, "conversations", role_key="role", content_key="content")
+        return turns_of(turns, "conversations", role_key="from", content_key="value")
     if kind == "Alpaca":
         return (
             *_system(record),
@@ -117,7 +117,20 @@ def _system(record: Mapping[str, Any]) -> tuple[Message, ...]:
     return (Message("system", text),) if text else ()
 
 
-def _turns(turns: Any, field: str, *, role_key: str, content_key: str) -> tuple[Message, ...]:
+def turns_of(
+    turns: Any, field: str, *, role_key: str = "role", content_key: str = "content"
+) -> tuple[Message, ...]:
+    """The messages of a list of turns.
+
+    Args:
+        turns: What a record has as `field`.
+        field: For messages about what is wrong.
+        role_key: Of a turn, who speaks.
+        content_key: Of a turn, what is said.
+
+    Raises:
+        NotAConversation: It is no list of turns, or one of them is not as it should be.
+    """
     if not isinstance(turns, list) or not turns:
         raise NotAConversation(f'has no list of turns in "{field}"')
     messages = []

@@ -19,6 +19,7 @@ _WORDS = {
     "tokenizer": "reading text for the tokenizer",
     "tokens": "turning text into tokens",
     "joining": "joining parts",
+    "reference": "asking the model before training",
 }
 _QUIET_SECONDS = 2.0
 
@@ -106,4 +107,5 @@ def _in_words(advance: Advance) -> str:
     if advance.stage == "downloading":
         name = advance.file.replace("[", "\\[")
         return f"downloading {name}: {size(advance.bytes)}"
-    return f"{_WORDS[advance.stage]}: {advance.documents:,} documents"
+    counted = "pairs" if advance.stage == "reference" else "documents"
+    return f"{_WORDS[advance.stage]}: {advance.documents:,} {counted}"

@@ -11,10 +11,11 @@ from fromscratch.cli.show import err
 _MOST = 2_000  # characters
 
 
-def show_example(stretches: Sequence[tuple[str, bool]]) -> None:
+def show_example(what: str, stretches: Sequence[tuple[str, bool]]) -> None:
     """Prints an example: learned stretches coloured on a terminal, between marks elsewhere.
 
     Args:
+        what: It is.
         stretches: Text, and whether it is learned.
     """
     shown = Text()
@@ -24,7 +25,7 @@ def show_example(stretches: Sequence[tuple[str, bool]]) -> None:
         else:
             shown.append(f"«{text}»" if is_learned else text)
     how = "what is learned is green" if err.is_terminal and not err.no_color else "«learned»"
-    err.print(f"the first example, {how}:", style="bold")
+    err.print(f"{what}, {how}:", style="bold")
     err.print(shown)
     err.print()
 

@@ -53,7 +53,8 @@ def run(
             from fromscratch.runs.opened_examples import OpenedExamples
 
             if isinstance(session.data, OpenedExamples):
-                show_example(session.data.first())
+                for what, stretches in session.data.shown():
+                    show_example(what, stretches)
             end.finished = train_session(session)
             if end.finished:
                 say_how_to_use(session)

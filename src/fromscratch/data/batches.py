@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +55,11 @@ class Batch:
         """Positions that take part in the loss."""
         return int((self.targets != IGNORE).sum())
 
+    @property
+    def n_terms(self) -> int:
+        """What the loss of a step is the mean over: targets, unless a batch is of other things."""
+        return self.n_targets
+
     def rows(self, begin: int, end: int) -> Batch:
         """Some of its windows; a view."""
         segments = None if self.segments is None else self.segments[begin:end]
@@ -67,6 +72,17 @@ class Batch:
             self.ids.to(device, non_blocking=True),
             self.targets.to(device, non_blocking=True),
             segments,
+        )
+
+    def joined(self, others: Sequence[Batch], order: Tensor) -> Batch:
+        """Its rows and those of others, one below the other, in another order."""
+        every = (self, *others)
+        segments = [batch.segments for batch in every if batch.segments is not None]
+        assert len(segments) in (0, len(every)), "of all sources or of none"
+        return Batch(
+            torch.cat([batch.ids for batch in every])[order],
+            torch.cat([batch.targets for batch in every])[order],
+            torch.cat(segments)[order] if segments else None,
         )
 
     def without_padding(self) -> Batch:
@@ -357,13 +373,7 @@ def _in_order(parts: list[Batch], places: list[npt.NDArray[np.int64]]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     order = torch.from_numpy(np.argsort(np.concatenate(places)))
-    segments = [part.segments for part in parts if part.segments is not None]
-    assert len(segments) in (0, len(parts)), "of all sources or of none"
-    return Batch(
-        torch.cat([part.ids for part in parts])[order],
-        torch.cat([part.targets for part in parts])[order],
-        torch.cat(segments)[order] if segments else None,
-    )
+    return parts[0].joined(parts[1:], order)
 
 
 def collate(rows: Rows, eot_id: int | None) -> Batch:

@@ -57,6 +57,7 @@ class ExamplesManifest:
         prompt_too_long: Examples dropped because of their prompt side.
         answer_too_long: Because of their answer side.
         both_too_long: Because both together do not fit into the context.
+        ties: Preferences dropped because both answers are the same.
         copies: Examples whose like came before, wherever.
         copies_across: Examples of the test and validation sides whose like is trained on.
         sides: Counts by side.
@@ -73,6 +74,7 @@ class ExamplesManifest:
     prompt_too_long: int
     answer_too_long: int
     both_too_long: int
+    ties: int
     copies: int
     copies_across: int
     sides: dict[str, SideCounts]

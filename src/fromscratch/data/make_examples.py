@@ -1,8 +1,9 @@
 """Conversations into examples on disk: rendered, measured, split, written.
 
-In: a source of conversations, a tokenizer with the template's special tokens, settings. Out: a
-folder that examples.py reads. Only one conversation is in memory at a time, and 24 bytes for each
-that was. An interrupted preparation is made anew: its manifest comes last.
+In: a source of conversations or of preferences, a tokenizer with the template's special tokens,
+settings. Out: a folder that examples.py reads. A preference is two examples, the chosen answer's
+and then the rejected one's, always on the same side. Only one conversation is in memory at a time,
+and 24 bytes for each that was. An interrupted preparation is made anew: its manifest comes last.
 
 Always true: an example is whole (nothing is cut off), fits into the context with both its sides
 within their limits, and has something to learn in it.
@@ -22,7 +23,9 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from fromscratch.chat.conversations import Message
-from fromscratch.chat.rendering import LossOn, render_ids
+from fromscratch.chat.preference_rendering import render_pair
+from fromscratch.chat.preferences import Preference
+from fromscratch.chat.rendering import LossOn, Rendered, render_ids
 from fromscratch.chat.template import template_named
 from fromscratch.data.documents import KEY_BYTES, Document, content_key, held_out
 from fromscratch.data.example_writer import ExampleWriter, side_counts
@@ -59,6 +62,7 @@ class ExampleSettings:
         val_fraction: Share that is held out.
         test_fraction: Share that is answered in the end.
         seed: Of the split by hash.
+        pairs: Whether records are preferences.
     """
 
     template: str
@@ -72,6 +76,7 @@ class ExampleSettings:
     val_fraction: float = 0.01
     test_fraction: float = 0.0
     seed: int = 0
+    pairs: bool = False
 
 
 def make_examples(
@@ -80,7 +85,7 @@ def make_examples(
     """Makes the folder of a source's examples, if it is not there yet.
 
     Args:
-        source: Its reading makes messages of records (`messages_of`).
+        source: Its reading makes messages of records (`messages_of`), or preferences.
         folder: Where to.
         tokenizer: With the template's special tokens; written beside the examples.
         settings: How they are made.
@@ -113,6 +118,7 @@ class _Making:
         self.template = template_named(settings.template)
         self.report = SourceReport()
         self.records = 0
+        self.ties = 0
         self.dropped = {"prompt": 0, "answer": 0, "both": 0}
         self.keys: list[bytes] = []
         self.numbers: list[int] = []  # of the records that the kept examples were
@@ -123,8 +129,9 @@ class _Making:
         with writer:
             self._read(writer)
             sides = self._sides()
-            learned = writer.finish(sides, self.tokenizer)
-        counts = side_counts(sides, *learned)
+            sides_of_all = np.repeat(sides, 2 if self.settings.pairs else 1)
+            learned = writer.finish(sides_of_all, self.tokenizer)
+        counts = side_counts(sides_of_all, *learned)
         copies, across = _copies(self.keys, sides)
         manifest = ExamplesManifest(
             source=self.source.name,
@@ -137,6 +144,7 @@ class _Making:
             prompt_too_long=self.dropped["prompt"],
             answer_too_long=self.dropped["answer"],
             both_too_long=self.dropped["both"],
+            ties=self.ties,
             copies=copies,
             copies_across=across,
             sides=counts,
@@ -161,26 +169,42 @@ class _Making:
             done += portion.size
 
     def _add(self, document: Document, writer: ExampleWriter) -> None:
-        messages: Sequence[Message] | None = document.made
-        if messages is None:
+        made: Sequence[Message] | Preference | None = document.made
+        if made is None:
             raise self._no_records()
-        rendered = render_ids(self.template, self.tokenizer, messages)
-        answer = sum(rendered.supervised)
-        prompt = len(rendered.ids) - answer
-        if not any(rendered.supervised[1:]):
-            self._nothing_to_learn(document)
+        examples = self._rendered(made)
+        if not examples:
             return
-        if too_long := self._too_long(prompt, answer, document):
-            self.dropped[too_long] += 1
-            return
-        learned = rendered.supervised
-        if self.settings.loss_on == "all":
-            learned = [True] * len(rendered.ids)
+        for rendered in examples:
+            answer = sum(rendered.supervised)
+            prompt = len(rendered.ids) - answer
+            if not any(rendered.supervised[1:]):
+                self._nothing_to_learn(document)
+                return
+            if too_long := self._too_long(prompt, answer, document):
+                self.dropped[too_long] += 1
+                return
+        # All preferences on one question are on one side of the split: the question is what a
+        # model could remember.
+        messages = made.prompt if isinstance(made, Preference) else made
         turns = [[m.role, m.content, m.context] for m in messages]
         content = json.dumps(turns, ensure_ascii=False).encode("utf-8", "surrogatepass")
         self.keys.append(content_key(content, self.settings.seed))
         self.numbers.append(self.records - 1)
-        writer.add(rendered.ids, learned, messages)
+        for rendered in examples:
+            learned = rendered.supervised
+            if self.settings.loss_on == "all":
+                learned = [True] * len(rendered.ids)
+            writer.add(rendered.ids, learned, messages)
+
+    def _rendered(self, made: Sequence[Message] | Preference) -> tuple[Rendered, ...]:
+        """The examples that a record is; none of a preference for one of two equal answers."""
+        if not isinstance(made, Preference):
+            return (render_ids(self.template, self.tokenizer, made),)
+        if made.is_tie:
+            self.ties += 1
+            return ()
+        return render_pair(self.template, self.tokenizer, made)
 
     def _nothing_to_learn(self, document: Document) -> None:
         """R51: its loss would be the mean of nothing."""
@@ -229,6 +253,12 @@ class _Making:
         return sides
 
     def _no_records(self) -> UserError:
+        if self.settings.pairs:
+            return UserError(
+                f"{self.source.spec} holds text or nothing, and no preferences.",
+                fix="Give JSON, JSON lines or Parquet, of records with a prompt, chosen and "
+                "rejected.",
+            )
         return UserError(
             f"{self.source.spec} holds text or nothing, and no conversations.",
             fix="Give JSON, JSON lines or Parquet: Alpaca's fields, messages, ShareGPT's "

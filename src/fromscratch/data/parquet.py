@@ -17,6 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fromscratch.chat.conversations import RECORD_FIELDS, looks_like_a_conversation
+from fromscratch.chat.preferences import (
+    PREFERENCE_FIELDS,
+    looks_like_a_preference,
+    preference_of,
+)
 from fromscratch.data.documents import Document
 from fromscratch.data.reading import BadInput, Input, SourceReport, bad_input
 from fromscratch.data.records import ID_FIELDS, document_of, missing_field
@@ -152,10 +157,14 @@ def _wanted_columns(file: pq.ParquetFile, item: Input) -> list[str]:
     names = list(schema.names)
     ids = [name for name in names if name in ID_FIELDS]
     if reading.render is not None or reading.record is not None:
-        if not looks_like_a_conversation(dict.fromkeys(names)):
+        fields: tuple[str, ...] = RECORD_FIELDS
+        fits, what = looks_like_a_conversation, "a conversation"
+        if reading.record is preference_of:
+            fits, fields, what = looks_like_a_preference, PREFERENCE_FIELDS, "preferences"
+        if not fits(dict.fromkeys(names)):
             shown = ", ".join(names)
-            raise BadInput("", f"has no columns of a conversation; it has {shown or 'none'}")
-        return ids + [name for name in names if name in RECORD_FIELDS and name not in ids]
+            raise BadInput("", f"has no columns of {what}; it has {shown or 'none'}")
+        return ids + [name for name in names if name in fields and name not in ids]
     if not _has_column(schema, reading.field):
         raise missing_field(
             reading.field,

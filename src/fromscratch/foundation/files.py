@@ -55,6 +55,7 @@ RUN_EVENTS = "events.jsonl"
 RUN_HEALTH = "health.jsonl"
 RUN_EVALS = "evals.jsonl"
 RUN_REPORT = "report.html"
+RUN_REFERENCE = "reference.safetensors"  # what the model made of the pairs before DPO
 RUN_ANSWERS = "answers.json"  # of a finetuned model to the test examples
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LANDSCAPE = "landscape"
@@ -252,6 +253,10 @@ class RunPaths:
     @property
     def imported(self) -> Path:
         return self.root / RUN_IMPORT
+
+    @property
+    def reference(self) -> Path:
+        return self.root / RUN_REFERENCE
 
     @property
     def answers(self) -> Path:

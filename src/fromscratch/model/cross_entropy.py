@@ -1,14 +1,15 @@
 """The head and its cross-entropy together, a few rows at a time.
 
 In: hidden states, the head's matrix, targets. Out: the sum of the losses with its gradients, or
-each target's loss without. Always true: of the (rows, vocabulary) logits only a chunk exists at any
-moment, and only a chunk in float32.
+each target's loss, with or without. Always true: of the (rows, vocabulary) logits only a chunk
+exists at any moment, and only a chunk in float32.
 
 The gradients are computed on the way forward, chunk by chunk, because each chunk's logits are at
 hand then: three matrix products in all, as without chunks, and nothing is computed twice. That the
 gradient of a sum of losses is the sum of the chunks' gradients is all the mathematics there is
 (Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models", go further; Liger
-Kernel does as here).
+Kernel does as here). Where each loss is wanted by itself, what it will be multiplied by is known
+only on the way back: the logits are computed again there, one product more.
 
 Shapes: N rows (batch times positions), n rows of a chunk, C width, V real and P padded vocabulary.
 """
@@ -103,8 +104,25 @@ def token_losses(head: Head, hidden: Tensor, targets: Tensor, *, ignore: int) ->
 
     Arguments as for `summed_cross_entropy`. Without gradients.
     """
-    products = _Products(head, hidden)
-    losses = torch.empty(len(hidden), dtype=_wide(hidden.dtype), device=hidden.device)
+    return _each_loss(_Products(head, hidden), targets, ignore, head)
+
+
+def target_log_probs(head: Head, hidden: Tensor, targets: Tensor, *, ignore: int) -> Tensor:
+    """The log-probability of each target, (N,), in nats, with gradients; 0 where there is none.
+
+    For objectives that are no sum over targets. Arguments as for `summed_cross_entropy`; can be
+    differentiated once. Rows without a target cost as much as others: leave out what can be.
+    """
+    losses: Tensor = _EachCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, head.weight, head.bias, targets, ignore, head.vocab_size, head.softcap
+    )
+    return -losses
+
+
+def _each_loss(products: _Products, targets: Tensor, ignore: int, head: Head) -> Tensor:
+    """Each target's loss, (N,)."""
+    hidden = products.hidden
+    losses = torch.empty(len(hidden), dtype=_wide(products.given), device=hidden.device)
     for rows in _chunks(len(hidden), len(head.weight)):
         _losses(products.logits(rows), targets[rows], ignore, head, out=losses[rows])
     return losses
@@ -113,12 +131,13 @@ def token_losses(head: Head, hidden: Tensor, targets: Tensor, *, ignore: int) ->
 class _Products:
     """The head's matrix products in the type that autocast asks for."""
 
-    def __init__(self, head: Head, hidden: Tensor) -> None:
+    def __init__(self, head: Head, hidden: Tensor, dtype: torch.dtype | None = None) -> None:
         device = hidden.device.type
-        self.type = hidden.dtype
-        if torch.is_autocast_enabled(device) and self.type != torch.float64:
+        self.given = hidden.dtype
+        self.type = hidden.dtype if dtype is None else dtype
+        if dtype is None and torch.is_autocast_enabled(device) and self.type != torch.float64:
             self.type = torch.get_autocast_dtype(device)
-        self.by_onednn = suits_onednn(hidden)
+        self.by_onednn = self.type == self.given and suits_onednn(hidden)
         self.int8 = head.int8
         self.hidden = hidden.to(self.type)  # (N, C)
         self.weight = head.weight.to(self.type)  # (P, C)
@@ -189,6 +208,51 @@ def _chunks(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(start + each, rows))
 
 
+@dataclass
+class _Gradients:
+    """By hidden states and head, added up over chunks; None for what needs none."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def empty(
+        cls, hidden: Tensor, weight: Tensor, bias: Tensor | None, needed: tuple[bool, ...]
+    ) -> _Gradients:
+        """Room for those that are needed."""
+        return cls(
+            torch.empty_like(hidden) if needed[0] else None,
+            torch.empty_like(weight) if needed[1] else None,
+            torch.empty_like(bias) if bias is not None and needed[2] else None,
+        )
+
+    def add(self, rows: slice, by_logits: Tensor, none: Tensor, products: _Products) -> None:
+        """What a chunk adds.
+
+        Args:
+            rows: The chunk; the one from row 0 on comes first.
+            by_logits: (n, P) gradients.
+            none: (n, 1), the rows without a target: left out here, where they are C wide, not P.
+            products: Whose logits these are.
+        """
+        first = rows.start == 0
+        with torch.autocast(by_logits.device.type, enabled=False):
+            if self.hidden is not None:
+                self.hidden[rows] = (by_logits @ products.weight).masked_fill_(none, 0.0)
+            if self.weight is not None:
+                kept = products.hidden[rows].masked_fill(none, 0.0)
+                _add_product(self.weight, by_logits.mT, kept, first=first)
+            if self.bias is not None:
+                counted = (~none).to(by_logits.dtype)
+                _add_product(self.bias[:, None], by_logits.mT, counted, first=first)
+
+    def times(self, factor: Tensor) -> list[Tensor | None]:
+        """All of them, multiplied in place: for this they can be used once."""
+        every = (self.hidden, self.weight, self.bias)
+        return [None if gradient is None else gradient.mul_(factor) for gradient in every]
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     """Forward: the sum, and the gradients by hidden states and head. Backward: hands them out."""
 
@@ -205,36 +269,61 @@ class _SummedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         head = Head(weight, bias, vocab_size, softcap)
         products = _Products(head, hidden)
-        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        by_hidden = torch.empty_like(hidden) if needs_hidden else None
-        by_weight = torch.empty_like(weight) if needs_weight else None
-        by_bias = torch.empty_like(bias) if bias is not None and needs_bias else None
+        gradients = _Gradients.empty(hidden, weight, bias, ctx.needs_input_grad)
         losses = torch.empty(len(hidden), dtype=_wide(hidden.dtype), device=hidden.device)
         for rows in _chunks(len(hidden), len(weight)):
             by_logits = products.logits(rows)
             _losses(by_logits, targets[rows], ignore, head, out=losses[rows], gradients=True)
-            # Rows without a target are left out here, where they are C wide instead of P.
-            none = (targets[rows] == ignore)[:, None]
-            first = rows.start == 0
-            with torch.autocast(hidden.device.type, enabled=False):
-                if by_hidden is not None:
-                    by_hidden[rows] = (by_logits @ products.weight).masked_fill_(none, 0.0)
-                if by_weight is not None:
-                    kept = products.hidden[rows].masked_fill(none, 0.0)
-                    _add_product(by_weight, by_logits.mT, kept, first=first)
-                if by_bias is not None:
-                    counted = (~none).to(by_logits.dtype)
-                    _add_product(by_bias[:, None], by_logits.mT, counted, first=first)
-        ctx.gradients = (by_hidden, by_weight, by_bias)
+            gradients.add(rows, by_logits, (targets[rows] == ignore)[:, None], products)
+        ctx.gradients = gradients
         return losses.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_total: Tensor) -> tuple[Tensor | None, ...]:
         assert ctx.gradients is not None, "the gradients were handed out already"
-        gradients = [None if g is None else g.mul_(by_total) for g in ctx.gradients]
+        gradients = ctx.gradients.times(by_total)
         ctx.gradients = None
         return (*gradients, None, None, None, None)
+
+
+class _EachCrossEntropy(torch.autograd.Function):
+    """Forward: the losses. Backward: their logits again, a chunk at a time, and the gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        ignore: int,
+        vocab_size: int,
+        softcap: float,
+    ) -> Tensor:
+        products = _Products(Head(weight, bias, vocab_size, softcap), hidden)
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.settings = (ignore, vocab_size, softcap, products.type)
+        return _each_loss(products, targets, ignore, Head(weight, bias, vocab_size, softcap))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_loss: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        ignore, vocab_size, softcap, dtype = ctx.settings
+        head = Head(weight, bias, vocab_size, softcap)
+        products = _Products(head, hidden, dtype)
+        gradients = _Gradients.empty(hidden, weight, bias, ctx.needs_input_grad)
+        losses = torch.empty(len(hidden), dtype=_wide(hidden.dtype), device=hidden.device)
+        # With fp16's loss scale in it, a factor can be more than 16 bits hold: they get the share.
+        largest = by_loss.abs().max().clamp(min=torch.finfo(by_loss.dtype).tiny)
+        shares = (by_loss / largest)[:, None].to(products.type)  # (N, 1)
+        for rows in _chunks(len(hidden), len(weight)):
+            by_logits = products.logits(rows)
+            _losses(by_logits, targets[rows], ignore, head, out=losses[rows], gradients=True)
+            by_logits *= shares[rows]
+            gradients.add(rows, by_logits, (targets[rows] == ignore)[:, None], products)
+        return (*gradients.times(largest), None, None, None, None)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:

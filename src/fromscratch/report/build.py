@@ -21,7 +21,7 @@ from fromscratch.report.imported import imported
 from fromscratch.report.landscape_section import landscape_section
 from fromscratch.report.markup import Html, tag
 from fromscratch.report.mixture import stages
-from fromscratch.report.numerals import significant
+from fromscratch.report.numerals import percent, significant
 from fromscratch.report.read import read_run
 from fromscratch.report.record import RunRecord
 from fromscratch.report.samples import last_samples, samples
@@ -166,6 +166,8 @@ def _description(runs: Sequence[Shown]) -> str:
         return f"Training report of {', '.join(run.label for run in runs)}."[:300]
     record, facts = runs[0].record, runs[0].facts
     text = f"Training report of {record.name}"
-    if facts.last is not None and facts.last.bpb is not None:
+    if facts.accuracy is not None:
+        text += f": {percent(facts.accuracy)} of the held-out preferences told apart"
+    elif facts.last is not None and facts.last.bpb is not None:
         text += f": {significant(facts.last.bpb)} bits per byte on held-out text"
     return text + "."

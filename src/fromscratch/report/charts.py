@@ -17,6 +17,7 @@ from fromscratch.report.facts import Facts
 from fromscratch.report.markup import Html, tag
 from fromscratch.report.mixture import epochs_chart, mixture_chart
 from fromscratch.report.numerals import count, percent, significant
+from fromscratch.report.preference import has_pairs, preference_charts
 from fromscratch.report.record import FloatArray, RunRecord, number
 from fromscratch.report.shown import Shown
 
@@ -31,6 +32,7 @@ def all_charts(runs: Runs) -> tuple[Chart, ...]:
         loss_chart(runs),
         bits_chart(runs),
         perplexity_chart(runs),
+        *preference_charts(runs),
         hellaswag_chart(runs),
         rate_chart(runs),
         *scheduled_charts(runs),
@@ -69,7 +71,7 @@ def loss_chart(runs: Runs) -> Chart:
     return Chart(
         key="loss",
         title="Loss",
-        unit="nats per token",
+        unit="nats per pair" if any(map(has_pairs, runs)) else "nats per token",
         lines=tuple(lines),
         resumes=resumes(runs),
         log=True,
@@ -82,10 +84,14 @@ def bits_chart(runs: Runs) -> Chart:
     return Chart(
         key="bpb",
         title="Bits per byte",
-        unit="held-out text, lower is better",
+        unit=f"{_held_out(runs)}, lower is better",
         lines=validation_lines(runs, "val_bpb"),
         levels=tuple(others.items()),
     )
+
+
+def _held_out(runs: Runs) -> str:
+    return "held-out chosen answers" if any(map(has_pairs, runs)) else "held-out text"
 
 
 def perplexity_chart(runs: Runs) -> Chart:
@@ -93,7 +99,7 @@ def perplexity_chart(runs: Runs) -> Chart:
     return Chart(
         key="perplexity",
         title="Perplexity",
-        unit="held-out text",
+        unit=_held_out(runs),
         lines=validation_lines(runs, "val_ppl"),
         log=True,
     )

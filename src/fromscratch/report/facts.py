@@ -67,6 +67,8 @@ class Facts:
         device: What it was trained on, as its driver reports it.
         devices: How many of them.
         price: Dollars an hour of one of them, rented; None where no list has it.
+        accuracy: Of preferences: share of the held-out pairs told apart at the last validation.
+        margin: Likewise, by how much.
     """
 
     state: State
@@ -89,6 +91,8 @@ class Facts:
     device: str | None = None
     devices: int = 1
     price: float | None = None
+    accuracy: float | None = None
+    margin: float | None = None
 
     @property
     def device_hours(self) -> float | None:
@@ -131,7 +135,18 @@ def gather(record: RunRecord) -> Facts:
         device=device if isinstance(device, str) else None,
         devices=int(min(max(ranks or 1, 1), 1e6)),
         price=card.price if card is not None else None,
+        accuracy=_last_number(record, name, "val_accuracy"),
+        margin=_last_number(record, name, "val_margin"),
     )
+
+
+def _last_number(record: RunRecord, validation_set: str | None, column: str) -> float | None:
+    """The last finite value of a column of a validation set; None without one."""
+    if validation_set is None:
+        return None
+    values = record.validation[validation_set].column(column)
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else None
 
 
 def headline_set(record: RunRecord) -> str | None:

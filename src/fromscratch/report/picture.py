@@ -12,7 +12,8 @@ from PIL import Image
 from fromscratch.report import charts, series
 from fromscratch.report.chart import COLOURS, Chart, chart_scales, expanded
 from fromscratch.report.markup import plain
-from fromscratch.report.numerals import count, duration, short, significant, tick
+from fromscratch.report.numerals import count, duration, percent, short, significant, tick
+from fromscratch.report.preference import preference_charts
 from fromscratch.report.shown import Shown
 
 _DPI = 100
@@ -26,12 +27,17 @@ _EDGE = "#e2e4e8"
 
 
 def picture(runs: Sequence[Shown]) -> bytes:
-    """Loss, bits per byte, learning rates, gradient norm and speed as a PNG, 1200 x 700 pixels."""
+    """Loss, bits per byte, learning rates, gradient norm and speed as a PNG, 1200 x 700 pixels.
+
+    Of preferences their accuracy in the place of bits per byte.
+    """
     figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
     figure.suptitle(_title(runs), x=0.01, ha="left", fontsize=13)
     grid = figure.add_gridspec(2, 6, height_ratios=(3, 2))
     _panel(figure.add_subplot(grid[0, :4]), charts.loss_chart(runs))
-    _panel(figure.add_subplot(grid[0, 4:]), charts.bits_chart(runs))
+    accuracy, *_ = preference_charts(runs)
+    beside = accuracy if accuracy.lines else charts.bits_chart(runs)
+    _panel(figure.add_subplot(grid[0, 4:]), beside)
     _panel(figure.add_subplot(grid[1, :2]), charts.rate_chart(runs))
     _panel(figure.add_subplot(grid[1, 2:4]), charts.gradient_chart(runs))
     _panel(figure.add_subplot(grid[1, 4:]), charts.speed_chart(runs))
@@ -48,7 +54,9 @@ def _title(runs: Sequence[Shown]) -> str:
         return _text("  \u00b7  ".join(run.label for run in runs), 110)
     facts = runs[0].facts
     parts = [_text(runs[0].record.name, 60)]
-    if facts.last is not None and facts.last.bpb is not None:
+    if facts.accuracy is not None:
+        parts.append(f"{percent(facts.accuracy)} of preferences told apart")
+    elif facts.last is not None and facts.last.bpb is not None:
         parts.append(f"{significant(facts.last.bpb)} bits per byte")
     if facts.parameters is not None:
         parts.append(f"{count(facts.parameters)} parameters")

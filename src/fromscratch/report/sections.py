@@ -11,7 +11,7 @@ from fromscratch.foundation.files import RUN_EVENTS
 from fromscratch.report.charts import is_this_model, loss_of
 from fromscratch.report.facts import Facts, validations_of
 from fromscratch.report.markup import Html, tag
-from fromscratch.report.numerals import count, duration, significant
+from fromscratch.report.numerals import count, duration, percent, significant
 from fromscratch.report.record import Event, Problem, RunRecord, Yardstick
 from fromscratch.report.samples import pick
 from fromscratch.report.words import sentences
@@ -66,11 +66,21 @@ def figures(facts: Facts) -> Html:
         below = f"on {on}, step {count(last.step)}"
         if best is not None and best.step != last.step and best.bpb is not None:
             below = f"best {significant(best.bpb)} at step {count(best.step)}"
-        tiles += [
-            _tile("bits per byte", last.bpb, significant, below, main=True),
-            _tile("perplexity", last.ppl, significant, "held-out"),
-            _tile("loss", last.loss, significant, "held-out, nats/token"),
-        ]
+        pairs = facts.accuracy is not None
+        if pairs:
+            told = f"of the held-out pairs told apart, step {count(last.step)}"
+            tiles += [
+                _tile("preference accuracy", facts.accuracy, percent, told, main=True),
+                _tile("reward margin", facts.margin, significant, "held-out"),
+                _tile("loss", last.loss, significant, "held-out, nats/pair"),
+            ]
+        below = "of the chosen answers, held-out" if pairs else below
+        tiles.append(_tile("bits per byte", last.bpb, significant, below, main=not pairs))
+        if not pairs:
+            tiles += [
+                _tile("perplexity", last.ppl, significant, "held-out"),
+                _tile("loss", last.loss, significant, "held-out, nats/token"),
+            ]
     tiles += [
         _tile("parameters", facts.parameters, count),
         _tile("tokens trained", facts.tokens, count),

@@ -14,6 +14,8 @@ _CHARTS = {
     "clip": "clipping",
     "speed": "speed",
     "mixture": "mixture",
+    "margin": "reward margin",
+    "rewards": "rewards",
     "health": "health",
 }
 """What a chart is called in a sentence, by its key, which is its anchor."""

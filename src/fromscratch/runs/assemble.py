@@ -38,6 +38,7 @@ from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.opened_data import OpenedData
 from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
+from fromscratch.runs.reference import ready_reference
 from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.scheduled_hellaswag import (
     find_hellaswag,
@@ -46,7 +47,12 @@ from fromscratch.runs.scheduled_hellaswag import (
 )
 from fromscratch.runs.session import Session, versions
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
-from fromscratch.runs.starting_model import consumed_notes, fill_from_base, template_of
+from fromscratch.runs.starting_model import (
+    consumed_notes,
+    fill_from_base,
+    template_of,
+    unfinetuned_notes,
+)
 from fromscratch.track.jsonl import append_event
 from fromscratch.track.mirrors import refuse_missing_trackers
 from fromscratch.train.loop import LoopConfig
@@ -86,11 +92,13 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     )
     lock = FileLock(paths.lock)
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
-    ranks.from_main(lambda: _make_folder(session, settled.notes))
+    # Before the folder is there: who interrupts this gives the same command again.
+    reference = ready_reference(session, report)
+    ranks.from_main(lambda: _make_folder(session, settled.notes, reference))
     return session
 
 
-def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
+def _make_folder(session: Session, settled: list[tuple[str, str]], reference: bytes | None) -> None:
     """The run's folder with its recipe, and what the person should know before it starts."""
     paths, recipe, lock = session.paths, session.recipe, session.lock
     # An epoch's length is known only now.
@@ -100,9 +108,12 @@ def _make_folder(session: Session, settled: list[tuple[str, str]]) -> None:
     try:
         refuse_existing(paths)  # somebody may have been faster
         write_atomically(paths.recipe, recipe.to_toml())
+        if reference is not None:
+            write_atomically(paths.reference, reference)
         notes = (
             *session.data.warnings,
             *consumed_notes(recipe, session.state.progress.data_fingerprint),
+            *unfinetuned_notes(recipe),
             *settled,
             *recipe_notes(recipe, session),
             *precision_notes(session),

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fromscratch.chat.conversations import Message, messages_of
+from fromscratch.chat.preferences import preference_of
 from fromscratch.chat.template import template_named
 from fromscratch.data.batches import TrainingData, TrainingSource, ValidationSet
 from fromscratch.data.example_rows import ExampleRows
 from fromscratch.data.examples import SIDES, Examples, Side, is_examples
 from fromscratch.data.make_examples import ExampleSettings, make_examples
+from fromscratch.data.preference_rows import PairRows
 from fromscratch.data.sources import Reading, Source, name_for
 from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError
@@ -51,7 +53,7 @@ class OpenedExamples(OpenedData):
     """
 
     sources: dict[str, Examples] = field(default_factory=dict)
-    rows: dict[str, ExampleRows] = field(default_factory=dict)
+    rows: dict[str, ExampleRows | PairRows] = field(default_factory=dict)
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -99,10 +101,21 @@ class OpenedExamples(OpenedData):
                 n_bytes += int(per_id[ids[1:][learned[1:]]].sum())
         return n_bytes
 
-    def first(self) -> list[tuple[str, bool]]:
-        """The first training example as stretches of text, and whether each is learned (R50)."""
+    def shown(self) -> list[tuple[str, list[tuple[str, bool]]]]:
+        """What is trained on first, to be looked at (R50): what it is, and `stretches` of it."""
         examples = next(iter(self.sources.values()))
-        ids, learned = examples.read(int(examples.of("train")[0]))
+        first, *_ = numbers = examples.of("train").tolist()
+        if not examples.manifest.settings["pairs"]:
+            return [("the first example", self.stretches(examples, first))]
+        words = ("the first pair: chosen", "the first pair: rejected")
+        return [
+            (what, self.stretches(examples, number))
+            for what, number in zip(words, numbers[:2], strict=True)
+        ]
+
+    def stretches(self, examples: Examples, number: int) -> list[tuple[str, bool]]:
+        """An example as stretches of text, and whether each is learned."""
+        ids, learned = examples.read(number)
         learned[0] = False  # it is given, and never predicted
         names = {i: name for name, i in self.tokenizer.special_ids.items()}
         tokens = zip(ids.tolist(), learned.tolist(), strict=True)
@@ -201,6 +214,7 @@ def _settings(recipe: Recipe) -> ExampleSettings:
         val_fraction=data.val_fraction,
         test_fraction=chat.test_fraction,
         seed=data.seed,
+        pairs=recipe.has_pairs,
     )
 
 
@@ -217,7 +231,8 @@ def _made(
     config: SourceConfig, settings: ExampleSettings, tokenizer: Tokenizer, report: Watch
 ) -> Path:
     """The folder of a source's examples, made now where it is not there yet."""
-    reading = Reading(record=messages_of, on_bad=settings.on_bad)
+    record = preference_of if settings.pairs else messages_of
+    reading = Reading(record=record, on_bad=settings.on_bad)
     source = Source(config.name, config.path, reading).listed()
     template = template_named(settings.template)
     key: list[object] = [
@@ -232,7 +247,11 @@ def _made(
     return folder
 
 
-def _rows(examples: Examples, side: Side, recipe: Recipe, tokenizer: Tokenizer) -> ExampleRows:
+def _rows(
+    examples: Examples, side: Side, recipe: Recipe, tokenizer: Tokenizer
+) -> ExampleRows | PairRows:
+    if recipe.has_pairs:
+        return PairRows(examples, side, recipe.model.context, padding_id=tokenizer.eot_id)
     return ExampleRows(
         examples,
         side,
@@ -253,6 +272,12 @@ def _check_same(examples: Examples, settings: ExampleSettings, tokenizer: Tokeni
     words = {"context": "model.context", "val_fraction": "data.val_fraction", "seed": "data.seed"}
     for key, now in asdict(settings).items():
         if was[key] != now:
+            if key == "pairs":
+                raise UserError(
+                    f"{examples.folder} holds {'preferences' if was[key] else 'conversations'}, "
+                    f"and the recipe trains on {'preferences' if now else 'conversations'}.",
+                    fix="Give data.path=SOURCE of the right kind.",
+                )
             raise UserError(
                 f"The examples in {examples.folder} were made with "
                 f"{words.get(key, f'chat.{key}')} = {was[key]!r}, and the recipe says {now!r}.",
@@ -266,13 +291,20 @@ def _check_same(examples: Examples, settings: ExampleSettings, tokenizer: Tokeni
         )
 
 
-def _counts(examples: Examples, rows: ExampleRows) -> str:
+def _counts(examples: Examples, rows: ExampleRows | PairRows) -> str:
     """What a source's examples are: how many, how long, how much of them is learned (R51)."""
     manifest = examples.manifest
     train, sides = manifest.sides["train"], manifest.sides
     held_out = f"{sides['val'].examples:,} held out"
     if sides["test"].examples:
         held_out += f", {sides['test'].examples:,} for the test"
+    if isinstance(rows, PairRows):
+        return (
+            f'{len(rows):,} pairs of "{manifest.source}" to train on, '
+            f"{sides['val'].examples // 2:,} held out; {train.tokens:,} tokens, of which "
+            f"{train.learned / train.tokens:.1%} are answers; "
+            f"{train.tokens / train.examples:,.0f} tokens a row on average"
+        )
     if rows.padded:
         kind = f"rows of one each, {train.tokens / train.examples:,.0f} tokens on average"
     else:
@@ -296,6 +328,12 @@ def _notes(examples: Examples) -> list[tuple[str, str]]:
             'too: exact copies, which chat.split = "hash" keeps on one side (R06)'
         )
         notes.append(("copies_across_the_split", said))
+    if manifest.ties:
+        said = (
+            f'{manifest.ties:,} of {manifest.records:,} preferences of "{manifest.source}" are for '
+            "one of two equal answers, and left out"
+        )
+        notes.append(("ties_dropped", said))
     if manifest.dropped:
         said = (
             f'{manifest.dropped:,} of {manifest.records:,} examples of "{manifest.source}" are too '

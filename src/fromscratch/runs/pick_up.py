@@ -35,6 +35,7 @@ from fromscratch.runs.assemble import (
 from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
+from fromscratch.runs.reference import ready_reference
 from fromscratch.runs.scheduled_hellaswag import find_hellaswag, wherever_it_is_resumed
 from fromscratch.runs.session import Session, disk_error
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
@@ -180,6 +181,9 @@ def _pick_up(
         note("data_changed", "other training data from here on", progress.step)
     for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"):
         setattr(progress, field, getattr(now, field))
+    reference = ready_reference(session, report)
+    if reference is not None and ranks.is_main:
+        write_atomically(paths.reference, reference)
     return session
 
 

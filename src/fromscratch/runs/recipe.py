@@ -21,6 +21,7 @@ from fromscratch.optim.run_settings import RunSettings, run_settings
 from fromscratch.optim.schedule_config import PhaseConfig, ScheduleConfig, check_order
 from fromscratch.runs.chat_config import BaseConfig, ChatConfig
 from fromscratch.runs.data_config import DataConfig
+from fromscratch.runs.preference_config import PreferenceConfig
 from fromscratch.track.config import TrackConfig
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.loss_scale import LossScaleConfig
@@ -35,7 +36,8 @@ class _Table(BaseModel):
 class TrainConfig(_Table):
     """What is learnt, how long, in what portions. Exactly one of `steps`, `tokens` and `epochs`.
 
-    `objective`: `pretrain` learns every token of text; `sft` the answers in conversations.
+    `objective`: `pretrain` learns every token of text; `sft` the answers in conversations; `dpo`
+    and `orpo` to prefer one answer to another.
     `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
     `compile` compiles the blocks for training; `auto` does so on CUDA, where it pays. Where it does
     not work, the run says so once and goes on without.
@@ -47,7 +49,7 @@ class TrainConfig(_Table):
     number in the run's recipe from then on.
     """
 
-    objective: Literal["pretrain", "sft"] = "pretrain"
+    objective: Literal["pretrain", "sft", "dpo", "orpo"] = "pretrain"
     steps: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0.0)
@@ -153,6 +155,7 @@ class Recipe(_Table):
     guard: GuardConfig = GuardConfig()
     chat: ChatConfig = ChatConfig()
     base: BaseConfig = BaseConfig()
+    preference: PreferenceConfig = PreferenceConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -178,6 +181,8 @@ class Recipe(_Table):
         if self.train.micro_batch != "auto":
             self._check_divides(self.train.micro_batch)
         self._check_objective()
+        if self.has_pairs:
+            self._check_pairs()
         if self.eval.patience and not (self.eval.every and self.checkpoint.keep_best):
             missing = "eval.every = 0" if self.checkpoint.keep_best else "no best is kept"
             raise UserError(
@@ -200,6 +205,11 @@ class Recipe(_Table):
 
     def _check_objective(self) -> None:
         """Refuses what has no effect on what is learnt."""
+        if not self.has_pairs and self.preference != PreferenceConfig():
+            raise UserError(
+                f'[preference] has no effect with train.objective = "{self.train.objective}".',
+                fix="Leave it out, or say train.objective=dpo or orpo.",
+            )
         unused, why = ["chat"] if self.chat != ChatConfig() else [], "of conversations only"
         if self.train.objective != "pretrain":
             defaults, why = DataConfig(), "of pretraining only: [chat] says how examples are made"
@@ -213,6 +223,34 @@ class Recipe(_Table):
                 f"{'sft' if unused == ['chat'] else 'pretrain'}.",
             )
 
+    def _check_pairs(self) -> None:
+        """Refuses what pairs of answers cannot have."""
+        chat, objective = self.chat, self.train.objective
+        if objective == "dpo" and not self.base.model:
+            raise UserError(
+                "DPO compares a model with the one that it starts from, and this recipe starts "
+                "from none.",
+                fix="Say which: fromscratch train RECIPE --from MODEL.",
+            )
+        refused = {
+            "chat.packing = true": chat.packing,
+            'chat.loss_on = "all"': chat.loss_on == "all",
+            f"chat.test_fraction = {chat.test_fraction:g}": chat.test_fraction > 0,
+            f"preference.label_smoothing = {self.preference.label_smoothing:g}": (
+                objective == "orpo" and self.preference.label_smoothing > 0
+            ),
+        }
+        for said in [said for said, is_refused in refused.items() if is_refused]:
+            key = said.split(" = ")[0]
+            fix = "Say chat.packing=false." if key == "chat.packing" else f"Leave {key} out."
+            raise UserError(
+                f'{said} does not go with train.objective = "{objective}": a row is one answer, '
+                "of which only the answer is learned."
+                if key.startswith("chat")
+                else f'{said} has no effect with train.objective = "{objective}".',
+                fix=fix,
+            )
+
     def _check_divides(self, micro_batch: int) -> None:
         samples = self.samples_per_step
         if micro_batch < 1 or samples % micro_batch:
@@ -222,6 +260,16 @@ class Recipe(_Table):
                 f"{samples:,} windows of a step (train.tokens_per_step / model.context).",
                 fix=f"Valid: {', '.join(map(str, valid[:24]))}.",
             )
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether it compares answers: then a sample is a pair of them, which is two rows."""
+        return self.train.objective in ("dpo", "orpo")
+
+    @property
+    def rows_per_sample(self) -> int:
+        """Rows of the context's length that the model is given for each sample."""
+        return 2 if self.has_pairs else 1
 
     @property
     def micro_batch(self) -> int:

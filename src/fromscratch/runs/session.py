@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from fromscratch.data.batches import ValidationSet
 from fromscratch.evaluate.hellaswag import HellaSwag
 from fromscratch.evaluate.loss import evaluate_loss, sum_totals
 from fromscratch.evaluate.multiple_choice import tally
+from fromscratch.evaluate.preference import evaluate_pairs
 from fromscratch.foundation.errors import Interrupted, UserError
 from fromscratch.foundation.files import (
     RunPaths,
@@ -41,6 +44,7 @@ from fromscratch.train.compiled import compile_blocks, wants_compiling
 from fromscratch.train.duties import Evaluation, HellaSwagScore, Sample
 from fromscratch.train.loop import LoopConfig, Trainer
 from fromscratch.train.precision import Precision
+from fromscratch.train.preference import PairLoss, PreferenceObjective
 from fromscratch.train.stop_signal import StopSignal
 
 
@@ -155,7 +159,8 @@ class Session:
         if self.state.is_sharded:
             problem: str | None = 'with parallel.mode = "fsdp" blocks run uncompiled'
         else:
-            problem = compile_blocks(model, config.micro_batch, autocast=self.precision.autocast)
+            rows = config.micro_batch * self.recipe.rows_per_sample
+            problem = compile_blocks(model, rows, autocast=self.precision.autocast)
         if problem is not None:
             tracker.event("not_compiled", self.state.progress.step, problem, {})
         return problem is None
@@ -200,6 +205,8 @@ class _Duties:
 
     def __init__(self, session: Session) -> None:
         self.ranks = session.ranks
+        objective = loss_of(session.recipe)
+        self.pair_loss = objective.loss if isinstance(objective, PreferenceObjective) else None
         self.model: Callable[[], GPT] = session.shared.whole
         self.tokenizer: Tokenizer = session.data.tokenizer
         self.template = session.data.template
@@ -213,6 +220,8 @@ class _Duties:
     def validate(self, should_stop: Callable[[], bool]) -> list[Evaluation]:
         """Evaluates on every validation set, each rank on its part."""
         model = self.model()
+        if self.pair_loss is not None:
+            return self._compare(model, self.pair_loss, should_stop)
         totals = {
             data.name: evaluate_loss(
                 model,
@@ -227,6 +236,35 @@ class _Duties:
             totals = {POOLED: sum_totals(totals.values())} | totals
         return [
             Evaluation(name, t.loss, t.perplexity, t.bits_per_byte, t.n_targets)
+            for name, t in totals.items()
+        ]
+
+    def _compare(
+        self, model: GPT, loss: PairLoss, should_stop: Callable[[], bool]
+    ) -> list[Evaluation]:
+        """Evaluates on every validation set of pairs."""
+        totals = {
+            data.name: evaluate_pairs(
+                model,
+                data,
+                loss,
+                batch_size=self.batch_size,
+                should_stop=should_stop,
+                ranks=self.ranks,
+            )
+            for data in self.sets
+        }
+        if totals and POOLED not in totals:
+            totals = {POOLED: reduce(add, totals.values())} | totals
+        return [
+            Evaluation(
+                name,
+                t.pairs.loss / t.pairs.n_pairs,
+                t.chosen.perplexity,
+                t.chosen.bits_per_byte,
+                t.chosen.n_targets,
+                t.pairs.means(),
+            )
             for name, t in totals.items()
         ]
 

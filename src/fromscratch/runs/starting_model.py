@@ -180,6 +180,18 @@ def consumed_notes(recipe: Recipe, data_fingerprint: str) -> list[tuple[str, str
     return [("consumed_data", said)]
 
 
+def unfinetuned_notes(recipe: Recipe) -> list[tuple[str, str]]:
+    """Whether DPO starts from a model that has learned to answer nobody yet."""
+    if recipe.train.objective != "dpo" or recipe.base.template:
+        return []
+    said = (
+        f"{recipe.base.model} has no chat template, so it seems not to be finetuned on "
+        "conversations: DPO makes likelier what a model already says, and teaches it no answers. "
+        "Finetune it first (train.objective=sft), or use the recipe orpo, which does both at once"
+    )
+    return [("not_finetuned", said)]
+
+
 def _completed_model(written: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     """The model's shape, with what a recipe may say for itself."""
     shape = config.model_dump()

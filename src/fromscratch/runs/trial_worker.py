@@ -93,6 +93,8 @@ def _is_memory(error: BaseException) -> bool:
 def _measure(job: Job, scratch: Path) -> Outcome:
     recipe = parse_recipe(job.recipe, name="trial")
     windows = recipe.samples_per_step // job.micro_batch
+    if recipe.has_pairs:  # of full rows: two each
+        job = replace(job, micro_batch=job.micro_batch * recipe.rows_per_sample)
     portions = min(2, windows)
     session = _session(_trial_recipe(recipe, job, portions), job, scratch)
     device = session.state.model.device
@@ -146,6 +148,10 @@ def _trial_recipe(recipe: Recipe, job: Job, portions: int) -> Recipe:
     values["chat"], values["base"] = {}, {}
     values["data"] = {"path": "made up", "document_mask": mask}
     values["schedule"] = {"name": "constant"}
+    if recipe.has_pairs:  # on made-up text, its rows take what pairs would at their longest
+        values["train"]["objective"] = "pretrain"
+        for table in ("chat", "base", "preference"):
+            del values[table]
     values["eval"] |= {
         "every": 0,
         "tokens": _VALIDATION_BATCHES * job.micro_batch * context,

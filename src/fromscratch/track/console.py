@@ -72,12 +72,16 @@ class ConsoleTracker:
 
     def validation(self, result: ValidationResult) -> None:
         """Prints a validation."""
-        self._validation = f"  val {result.val_loss:.3f} = {result.val_bpb:.3f} bits/byte"
+        found = f"{result.val_bpb:.3f} bits/byte"
+        if "accuracy" in result.measures:  # of preferences: that of the answers says less
+            pairs = result.measures
+            found = f"{pairs['accuracy']:.1%} of pairs right, margin {pairs['margin']:.3f}"
+        self._validation = f"  val {result.val_loss:.3f} = {found}"
         train = f"train loss {self._loss:.3f}  " if self._loss is not None else ""
         name = "" if result.set == "validation" else f" ({result.set})"
         self._print(
             f"step {result.step:>6,}  {train}val loss {result.val_loss:.3f}  "
-            f"[bold]{result.val_bpb:.3f} bits/byte[/]{escape(name)}"
+            f"[bold]{found}[/]{escape(name)}"
         )
 
     def hellaswag(self, result: HellaSwagResult) -> None:

@@ -33,6 +33,9 @@ class StepResult:
         loss_scale: In fp16: what the loss was multiplied by.
         overflowed: In fp16: whether that was too much, so that no update was made.
         memory_gb: The most memory that the run has taken so far (hardware.peak_memory_gb).
+        measures: Of preferences, means over the step's pairs: `accuracy` (how often the chosen
+            answer had the higher reward), `margin` (by how much), `reward_chosen` and
+            `reward_rejected`. The loss is then the mean over pairs, too.
     """
 
     step: int
@@ -54,18 +57,24 @@ class StepResult:
     loss_scale: float | None = None
     overflowed: bool | None = None
     memory_gb: float | None = None
+    measures: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The line in metrics.jsonl; what is empty or goes without saying is left out."""
         row = {key: value for key, value in asdict(self).items() if value not in ({}, None)}
         if self.applied:
             del row["applied"]
-        return row
+        row.pop("measures", None)
+        return row | self.measures
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """One evaluation during training, on `val_tokens` held-out targets of one set."""
+    """One evaluation during training, on `val_tokens` held-out targets of one set.
+
+    Of preferences `val_loss` is the mean over pairs, `val_ppl` and `val_bpb` are those of the
+    chosen answers, and `measures` has what `StepResult` has, of the held-out pairs.
+    """
 
     step: int
     tokens: int
@@ -76,10 +85,13 @@ class ValidationResult:
     seconds: float
     eval_seconds: float
     val_tokens: int
+    measures: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The line in metrics.jsonl."""
-        return asdict(self)
+        """The line in metrics.jsonl; measures begin with `val_` there."""
+        row = asdict(self)
+        del row["measures"]
+        return row | {f"val_{name}": value for name, value in self.measures.items()}
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,24 @@ The loop says when; a `Duties` does it. What comes out is plain numbers and text
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One validation set's result: nats per token, perplexity, bits per byte, targets."""
+    """One validation set's result: nats per token, perplexity, bits per byte, targets.
+
+    Of preferences the loss is the mean over pairs, perplexity and bits per byte are those of the
+    chosen answers, whose tokens are the targets; `measures` are what else is known of the pairs.
+    """
 
     set: str
     loss: float
     perplexity: float
     bits_per_byte: float
     n_targets: int
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from fromscratch.track.tracker import (
 from fromscratch.train.duties import Duties, Evaluation, HellaSwagScore, Sample
 from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.guarding import Guarding
-from fromscratch.train.objectives import Objective
+from fromscratch.train.objectives import Measuring, Objective
 from fromscratch.train.precision import Precision
 from fromscratch.train.results import hellaswag_result, validation_result
 from fromscratch.train.saver import SavePlan, Saver
@@ -120,6 +120,7 @@ class Trainer:
         self.state = state
         self.data = data
         self.objective = self.shared.through(objective)
+        self.take = objective.take if isinstance(objective, Measuring) else dict[str, float]
         self.duties = duties
         self.config = config
         self.store = store
@@ -231,6 +232,7 @@ class Trainer:
             around_update=self.guarding.around_update,
             ranks=self.ranks,
             syncing=self.shared.syncing,
+            take=self.take,
         )
         if outcome is None:
             return False
@@ -304,6 +306,7 @@ class Trainer:
                 loss_scale=loss_scale,
                 overflowed=None if loss_scale is None else outcome.overflowed,
                 memory_gb=peak_memory_gb(self.state.model.device),
+                measures=outcome.measures,
             )
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -16,6 +17,17 @@ class Objective(Protocol):
 
     def __call__(self, model: GPT, batch: Batch) -> Tensor:
         """A scalar with a gradient."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """An objective that sees more of its batches than their loss."""
+
+    def take(self) -> Mapping[str, float]:
+        """What it saw on this rank since it was last asked, summed over what the loss is of.
+
+        Always the same names in the same order.
+        """
 
 
 def next_token_loss(model: GPT, batch: Batch) -> Tensor:

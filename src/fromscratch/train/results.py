@@ -21,6 +21,7 @@ def validation_result(
         val_tokens=evaluation.n_targets,
         seconds=progress.seconds,
         eval_seconds=eval_seconds,
+        measures=evaluation.measures,
     )
 
 

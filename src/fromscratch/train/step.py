@@ -1,17 +1,18 @@
 """One update, as its description reads.
 
-Take the step's micro-batches; count their targets over all ranks; for each, backward of its loss
-sum over the count of all (in fp16: scaled, and the gradients unscaled at the end), exchanging
-gradients only on the last; clip; refuse the update when loss or gradient is not finite; put what is
-scheduled for this step in force; step; drop the gradients.
+Take the step's micro-batches; count over all ranks what the loss is the mean over (targets; of
+preferences, pairs); for each, backward of its loss sum over the count of all (in fp16: scaled, and
+the gradients unscaled at the end), exchanging gradients only on the last; clip; refuse the update
+when loss or gradient is not finite; put what is scheduled for this step in force; step; drop the
+gradients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,13 +31,14 @@ class StepOutcome:
     """What an update did.
 
     Attributes:
-        loss: Mean over all targets of the step, nats per token.
-        n_targets: How many there were.
+        loss: Mean over all targets of the step, nats per token; of preferences, over its pairs.
+        n_targets: How many targets there were.
         grad_norm: Global norm of the true gradients: unscaled, before clipping.
         clipped: Whether the norm was above the threshold.
         applied: False when the update was refused: a non-finite loss or norm, or `accept`.
         overflowed: Not applied because a gradient was too large for fp16 under the loss scale,
             which has been lowered: in fp16 that happens in a healthy run now and then.
+        measures: What else the objective saw, by name: means over what the loss is the mean over.
     """
 
     loss: float
@@ -45,6 +47,7 @@ class StepOutcome:
     clipped: bool
     applied: bool
     overflowed: bool = False
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 def train_step(
@@ -61,6 +64,7 @@ def train_step(
     around_update: Callable[[], AbstractContextManager[object]] = nullcontext,
     ranks: Ranks | None = None,
     syncing: Callable[[bool], AbstractContextManager[object]] = lambda last: nullcontext(),
+    take: Callable[[], Mapping[str, float]] = dict,
 ) -> StepOutcome | None:
     """Makes one update from the step's micro-batches.
 
@@ -79,14 +83,18 @@ def train_step(
         ranks: Who trains on the rest of the step; alone when left out.
         syncing: Context of a micro-batch, given whether it is the last: then gradients are averaged
             over the ranks.
+        take: What else the objective saw on this rank since this was last asked, summed.
 
     Returns:
         What happened, or None when `should_stop` said so: nothing was changed then.
     """
     ranks = Ranks() if ranks is None else ranks
-    n_targets = int(ranks.sum(sum(batch.n_targets for batch in batches))[0])
+    n_targets, n_terms = map(
+        int, ranks.sum(sum(b.n_targets for b in batches), sum(b.n_terms for b in batches))
+    )
     assert n_targets > 0, "a step without targets has no loss"
     loss_sum = 0.0
+    take()  # of a step that was given up, or of a look at some batch
     for number, batch in enumerate(batches, start=1):
         if should_stop():
             optimizers.zero_grad()
@@ -97,15 +105,16 @@ def train_step(
             # Gradients are averaged over the ranks, and are to be summed. In fp16 their number is
             # multiplied in afterwards: what overflows must not depend on it.
             if scaler is None:
-                (loss * ranks.size / n_targets).backward()
+                (loss * ranks.size / n_terms).backward()
             else:
-                (loss / n_targets * scaler.scale).backward()
+                (loss / n_terms * scaler.scale).backward()
         loss_sum += loss.item()
 
     if scaler is not None:
         scaler.unscale(model.parameters(), times=ranks.size)
     grad_norm = clip_gradients(model, settings.clip)
-    mean_loss = ranks.sum(loss_sum)[0] / n_targets
+    seen = take()
+    mean_loss, *means = (total / n_terms for total in ranks.sum(loss_sum, *seen.values()))
     finite = math.isfinite(mean_loss) and math.isfinite(grad_norm)
     applied = accept(mean_loss, grad_norm) and finite
     if applied:
@@ -121,6 +130,7 @@ def train_step(
         clipped=bool(settings.clip) and grad_norm > settings.clip,
         applied=applied,
         overflowed=overflowed,
+        measures=dict(zip(seen, means, strict=True)),
     )
 
 

@@ -18,6 +18,7 @@ from fromscratch.report.diagnosis.held_out_rules import (
     held_out_trend,
     unlearning,
 )
+from fromscratch.report.diagnosis.preference_rules import chosen_forgotten, told_apart
 from fromscratch.report.diagnosis.rate_rules import rate_too_high, rate_too_low, schedule_change
 from fromscratch.report.diagnosis.running_rules import interruptions, throughput
 from fromscratch.report.diagnosis.training_rules import (
@@ -32,6 +33,8 @@ from fromscratch.report.record import RunRecord
 RULES: tuple[Callable[[Evidence], list[Finding]], ...] = (
     not_finite,
     diverged,
+    told_apart,
+    chosen_forgotten,
     held_out_trend,
     unlearning,
     rate_too_high,

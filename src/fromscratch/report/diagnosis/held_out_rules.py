@@ -103,9 +103,12 @@ def gap(evidence: Evidence) -> list[Finding]:
         )
     elif below > limit:
         level = Level.ALARM
+        knows = "training text better than the language"
+        if evidence.facts.accuracy is not None:
+            knows = "training pairs better than it tells others apart"
         text = (
             f"The training loss is far below the held-out loss ({figures}): the model knows its "
-            f"training text better than the language."
+            f"{knows}."
         )
     elif below < -limit:
         text = (
