@@ -96,6 +96,13 @@ CHECKPOINT_MANIFEST = "MANIFEST.json"
 LATEST = "latest"
 BEST = "best"
 
+# --- names inside a folder made for the hub -------------------------------------------------------
+CARD = "README.md"
+CARD_CURVES = "training.png"
+CARD_RECIPE = "recipe.toml"
+SPACE_APP = "app.py"
+SPACE_REQUIREMENTS = "requirements.txt"
+
 # --- names inside the folder of CORE's tasks, as it is handed round -------------------------------
 CORE_TASKS = "core.yaml"
 CORE_BASELINES = "eval_meta_data.csv"
@@ -140,6 +147,11 @@ def scratch_folder(run: str) -> str:
 def import_folder(run: str) -> str:
     """The folder beside a run in which logs are imported, until that is done."""
     return f".{run}.importing"
+
+
+def export_folder(name: str) -> str:
+    """The folder beside an exported file or folder in which it is made, until it is whole."""
+    return f".{name}.exporting"
 
 
 def replaced_folder(run: str) -> str:
