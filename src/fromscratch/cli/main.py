@@ -18,6 +18,7 @@ from fromscratch.cli import (
     data_verb,
     doctor_verb,
     eval_verb,
+    export_verb,
     generate_verb,
     judge_verb,
     logs_verb,
@@ -55,6 +56,7 @@ app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
 app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
+app.command("export")(export_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")

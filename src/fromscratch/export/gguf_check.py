@@ -10,10 +10,6 @@ rounding itself costs is measured beside it, and must stay below `WORST_KL`.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,11 +21,12 @@ from torch import Tensor
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.export.comparing import Difference, check_same, compare, logits_of, some_ids
 from fromscratch.export.gguf_model import FileType, GGUFTensors
+from fromscratch.export.quiet import silent
+from fromscratch.export.texts import check_texts
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.model.huggingface.mapping import from_huggingface, join_padding
-from fromscratch.tokenizer.self_test import nasty_texts
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 # Mean over positions of KL(model || exported), in nats, above which rounding has broken the model.
@@ -39,7 +36,6 @@ WORST_KL: dict[FileType, float] = {"f32": 1e-6, "f16": 1e-3, "q8_0": 5e-2}
 _TIE: dict[FileType, float] = {"f32": 0.02, "f16": 0.05, "q8_0": 0.3}
 _GREEDY = 32
 _PROMPT = 8
-_TEXTS = 60
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,15 @@ class GGUFCheck:
     Attributes:
         reader: Between our network with the file's numbers and what transformers made of the file.
         rounding: Between the model as it was and as the file holds it.
-        llama_greedy: How many of 32 greedy tokens llama.cpp gives; None where it was not asked.
+        llama_greedy: How many greedy tokens llama.cpp gives, too; None where it was not asked.
+        llama_asked: Of how many: 32, or as many as the context has room for.
         llama_version: Of llama-cpp-python.
     """
 
     reader: Difference
     rounding: Difference
     llama_greedy: int | None = None
+    llama_asked: int = 0
     llama_version: str | None = None
 
 
@@ -112,8 +110,8 @@ def check_gguf(
     llama = llama_library()
     if llama is None:
         return GGUFCheck(found, rounding)
-    agreed = _ask_llama(llama, path, bundle.tokenizer, meant, tensors.type)
-    return GGUFCheck(found, rounding, agreed, str(llama.__version__))
+    agreed, asked = _ask_llama(llama, path, bundle.tokenizer, meant, tensors.type)
+    return GGUFCheck(found, rounding, agreed, asked, str(llama.__version__))
 
 
 def llama_library() -> ModuleType | None:
@@ -129,52 +127,32 @@ def llama_library() -> ModuleType | None:
 def _transformers_logits(path: Path, config: ModelConfig) -> Any:
     from transformers import AutoModelForCausalLM
 
-    with _silent():
+    with silent():
         theirs = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, **overrides(config)
-        ).eval()
+        )
+        theirs.eval()  # type: ignore[no-untyped-call]
     return lambda ids: theirs(ids).logits
 
 
 def _check_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
     from transformers import AutoTokenizer
 
-    with _silent():
+    with silent():
         theirs = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    for text in _texts(tokenizer):
-        found = theirs(text, add_special_tokens=False).input_ids
-        _compare_ids(text, tokenizer.encode(text), found, "transformers")
-
-
-def _texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """Texts of all kinds in which no special token is spelled: other programs take it for one."""
-    texts = nasty_texts()
-    for text in texts[:: max(1, len(texts) // _TEXTS)]:
-        plain = text.replace("\x00", "")
-        for name in tokenizer.special_ids:
-            plain = plain.replace(name, "")
-        yield plain
-
-
-def _compare_ids(text: str, ours: list[int], theirs: list[int], who: str) -> None:
-    if ours != theirs:
-        raise UserError(
-            f"What was written has another tokenizer: {who} encodes {text[:40]!r} as "
-            f"{theirs[:8]}, not {ours[:8]}. Nothing was kept.",
-            fix="Export it --to hf instead, and please report this.",
-        )
+    check_texts(tokenizer, lambda text: theirs(text, add_special_tokens=False).input_ids)
 
 
 def _ask_llama(
     llama: ModuleType, path: Path, tokenizer: Tokenizer, meant: GPT, type: FileType
-) -> int:
-    """How many of our greedy tokens llama.cpp gives, too.
+) -> tuple[int, int]:
+    """How many of our greedy tokens llama.cpp gives, too, and of how many.
 
     Raises:
         UserError: It has other ids for a text, or prefers a token that is clearly less likely.
     """
     context = meant.config.context
-    with _silent():
+    with silent():
         engine = llama.Llama(
             str(path),
             n_ctx=context,
@@ -184,9 +162,11 @@ def _ask_llama(
             n_gpu_layers=0,
         )
     try:
-        for text in _texts(tokenizer):
-            found = engine.tokenize(text.encode(), add_bos=False, special=False)
-            _compare_ids(text, tokenizer.encode(text), list(found), "llama.cpp")
+        check_texts(
+            tokenizer,
+            lambda text: list(engine.tokenize(text.encode(), add_bos=False, special=False)),
+            "llama.cpp",
+        )
         sequence, logits = _greedy(meant)
         engine.reset()
         engine.eval(sequence)
@@ -207,9 +187,10 @@ def _greedy(model: GPT) -> tuple[list[int], Tensor]:
     return sequence, logits_of(model)(torch.tensor([sequence]))[0]
 
 
-def _agreed(ours: Tensor, theirs: Tensor, length: int, type: FileType) -> int:
+def _agreed(ours: Tensor, theirs: Tensor, length: int, type: FileType) -> tuple[int, int]:
     agreed = 0
-    for position in range(min(_PROMPT, length) - 1, length - 1):
+    predicting = range(max(0, length - 1 - _GREEDY), length - 1)
+    for position in predicting:
         best, other = int(ours[position].argmax()), int(theirs[position].argmax())
         agreed += best == other
         gap = float(ours[position, best] - ours[position, other])
@@ -219,24 +200,4 @@ def _agreed(ours: Tensor, theirs: Tensor, length: int, type: FileType) -> int:
                 f"where {best} is likelier by {gap:.2g}. Nothing was kept.",
                 fix="Please report this with the version of llama-cpp-python.",
             )
-    return agreed
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps bars and remarks of libraries, also those written in C, from the terminal."""
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-        transformers.logging.set_verbosity(level)
+    return agreed, len(predicting)

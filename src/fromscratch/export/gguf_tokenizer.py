@@ -8,14 +8,12 @@ that have a name there can be exported (llama.cpp's src/llama-vocab.cpp lists th
 
 from __future__ import annotations
 
-import tempfile
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import CHECKPOINT_TOKENIZER, read_json
 from fromscratch.tokenizer.names import PATTERNS
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
@@ -54,9 +52,7 @@ def gguf_tokenizer(tokenizer: Tokenizer) -> GGUFTokenizer:
     Raises:
         UserError: Readers of GGUF cannot encode as it does.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder))
-        spec = read_json(Path(folder) / CHECKPOINT_TOKENIZER)
+    spec: dict[str, Any] = json.loads(tokenizer.content)
     model = spec["model"]
     if spec["decoder"]["type"] != "ByteLevel":
         raise _refusal("a vocabulary of whole characters; GGUF's is of bytes and their merges")

@@ -100,9 +100,9 @@ BEST = "best"
 # --- names inside a folder made for the hub -------------------------------------------------------
 CARD = "README.md"
 CARD_CURVES = "training.png"
-CARD_RECIPE = "recipe.toml"
 SPACE_APP = "app.py"
 SPACE_REQUIREMENTS = "requirements.txt"
+SPACE_MODEL = "model"
 
 # --- names inside the folder of CORE's tasks, as it is handed round -------------------------------
 CORE_TASKS = "core.yaml"
