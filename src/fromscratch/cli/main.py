@@ -20,6 +20,7 @@ from fromscratch.cli import (
     eval_verb,
     export_verb,
     generate_verb,
+    import_verb,
     judge_verb,
     logs_verb,
     merge_verb,
@@ -57,6 +58,7 @@ app.command("sweep")(sweep_verb.run)
 app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("export")(export_verb.run)
+app.command("import")(import_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")

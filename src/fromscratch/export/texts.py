@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from fromscratch.export.quiet import silent
 from fromscratch.foundation.errors import UserError
@@ -10,6 +11,7 @@ from fromscratch.tokenizer.self_test import nasty_texts
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 _TEXTS = 60
+_WORDS = 1000
 
 
 def check_texts(
@@ -26,10 +28,16 @@ def check_texts(
 def plain_texts(tokenizer: Tokenizer) -> Iterator[str]:
     """Texts that the tokenizer can encode and in which no special token is spelled.
 
-    Other programs take such a spelling for the token.
+    Other programs take such a spelling for the token. What each id stands for is among them, so
+    that each merge counts.
     """
-    texts = nasty_texts()
-    for text in texts[:: max(1, len(texts) // _TEXTS)]:
+    nasty = nasty_texts()
+    ids = range(tokenizer.vocab_size)
+    spelled = (
+        " ".join(tokenizer.decode([i]) for i in ids[start : start + _WORDS])
+        for start in range(0, len(ids), _WORDS)
+    )
+    for text in chain(nasty[:: max(1, len(nasty) // _TEXTS)], spelled):
         plain = text.replace("\x00", "")  # the end of a text, to programs written in C
         for name in tokenizer.special_ids:
             plain = plain.replace(name, "")
