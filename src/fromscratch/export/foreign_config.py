@@ -7,6 +7,7 @@ shape; nor is the activation, which is then that of the code whose names the ten
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,5 +130,8 @@ def _typed(overrides: Sequence[str]) -> dict[str, Any]:
                 f"{did_you_mean(key, _OPEN)}",
                 fix=f"Say what no shape tells, as key=value: {', '.join(_OPEN)}.",
             )
-        found[key] = value
+        try:
+            found[key] = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:  # a word without quotes
+            found[key] = value
     return found
