@@ -256,7 +256,7 @@ def _evaluations(known: CardFacts) -> str:
         return "## Evaluations\n\nThese weights were not evaluated."
     text = "## Evaluations\n\n" + _table(("Data", "Measure", "Value", "Others"), rows)
     if known.other_evals:
-        text += f"\n\n{count(known.other_evals)} evaluations of other checkpoints are not shown."
+        text += f"\n\nNot shown, being of other checkpoints: {count(known.other_evals)}."
     return text
 
 

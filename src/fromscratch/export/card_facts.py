@@ -135,7 +135,7 @@ def _validation(record: RunRecord, step: int | None) -> Validation | None:
 def _settings(recipe: Mapping[str, Any], config: ModelConfig) -> tuple[tuple[str, object], ...]:
     usual = defaults() | _usual_model(config)
     return tuple(
-        (name, value)
+        (name, _origin(value) if isinstance(value, str) else value)
         for name, value in flat(recipe).items()
         if not name.startswith(_ELSEWHERE) and (name not in usual or usual[name] != value)
     )

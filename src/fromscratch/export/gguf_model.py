@@ -10,6 +10,7 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,14 +44,14 @@ def gguf_library() -> ModuleType:
     Raises:
         UserError: It, or transformers, which reads the file back, is not installed.
     """
-    try:
-        import gguf
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"Writing GGUF needs the package {error.name}, which is not installed.",
-            fix="Install it: pip install 'fromscratch[export]'",
-        ) from None
+    for package in ("gguf", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"Writing GGUF needs the package {package}, which is not installed.",
+                fix="Install it: pip install 'fromscratch[export]'",
+            )
+    import gguf
+
     module: ModuleType = gguf
     return module
 

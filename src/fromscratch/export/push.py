@@ -19,13 +19,14 @@ Kind = Literal["model", "space"]
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
-def check_push(name: str, kind: Kind, *, public: bool) -> None:
+def check_push(name: str, kind: Kind, *, public: bool, endpoint: str | None = None) -> None:
     """Finds out whether an upload can go well, before anything is computed for it.
 
     Args:
         name: `ORG/NAME`.
         kind: What the repository is.
         public: Whether everybody may see it.
+        endpoint: The hub's address, if not the one that `HF_ENDPOINT` names.
 
     Raises:
         UserError: The name is none, nobody is logged in, the hub cannot be reached, or the
@@ -41,13 +42,13 @@ def check_push(name: str, kind: Kind, *, public: bool) -> None:
             "To upload, you must be logged in to the hub.",
             fix="Log in: hf auth login (or set HF_TOKEN to a token that may write).",
         )
-    api = library.HfApi()
+    api = library.HfApi(endpoint=endpoint)
     try:
         api.whoami()
         there = api.repo_exists(name, repo_type=kind)
         private = bool(api.repo_info(name, repo_type=kind).private) if there else not public
     except Exception as error:
-        raise _refusal(name, error) or error from None
+        raise _refusal(name, error, endpoint) or error from None
     if there and not private and not public:
         raise UserError(
             f"{name} is on the hub already, and public: what is uploaded could be seen by all.",
@@ -55,7 +56,9 @@ def check_push(name: str, kind: Kind, *, public: bool) -> None:
         )
 
 
-def push_folder(folder: Path, name: str, kind: Kind, *, public: bool) -> str:
+def push_folder(
+    folder: Path, name: str, kind: Kind, *, public: bool, endpoint: str | None = None
+) -> str:
     """Uploads a folder as one commit, and compares what is there then.
 
     Args:
@@ -63,6 +66,7 @@ def push_folder(folder: Path, name: str, kind: Kind, *, public: bool) -> str:
         name: `ORG/NAME`; made if it is not there.
         kind: What the repository is.
         public: Whether everybody may see it, where it is made.
+        endpoint: The hub's address, if not the one that `HF_ENDPOINT` names.
 
     Returns:
         The repository's address.
@@ -71,7 +75,7 @@ def push_folder(folder: Path, name: str, kind: Kind, *, public: bool) -> str:
         UserError: The hub refuses, or holds something else afterwards.
     """
     library = hub_library()
-    api = library.HfApi()
+    api = library.HfApi(endpoint=endpoint)
     try:
         made = api.create_repo(
             name,
@@ -90,7 +94,7 @@ def push_folder(folder: Path, name: str, kind: Kind, *, public: bool) -> str:
     except UserError:
         raise
     except Exception as error:
-        raise _refusal(name, error) or error from None
+        raise _refusal(name, error, endpoint) or error from None
     return str(made)
 
 
@@ -107,11 +111,11 @@ def _check_files(api: Any, folder: Path, name: str, kind: Kind, commit: str) -> 
             )
 
 
-def _refusal(name: str, error: Exception) -> UserError | None:
+def _refusal(name: str, error: Exception, endpoint: str | None) -> UserError | None:
     """What an error of the hub's client means; None where it is our mistake."""
     if status_of(error) in (401, 403, 404):
         return UserError(
             f"The hub does not let you write to {name} ({in_words(error)}).",
             fix="Check the name, and that your token may write there: hf auth login (or HF_TOKEN).",
         )
-    return Repository(name, kind="model").refusal(error)
+    return Repository(name, endpoint, kind="model").refusal(error)

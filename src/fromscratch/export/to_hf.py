@@ -7,6 +7,7 @@ nothing else in it, may be rounded to two bytes a number, and tells where the mo
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,13 +75,11 @@ def check_transformers() -> None:
     Raises:
         UserError: It is not.
     """
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("transformers") is None:
         raise UserError(
             "An export is read back with transformers, which is not installed.",
             fix="Install it: pip install 'fromscratch[export]'",
-        ) from None
+        )
 
 
 def export_hf(
