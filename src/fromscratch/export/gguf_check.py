@@ -18,22 +18,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fromscratch.chat.conversations import Message
+from fromscratch.chat.rendering import prompt_ids
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.export.comparing import Difference, check_same, compare, logits_of, some_ids
 from fromscratch.export.gguf_model import FileType, GGUFTensors
 from fromscratch.export.quiet import silent
-from fromscratch.export.texts import check_texts
+from fromscratch.export.texts import as_dicts, check_ids, check_texts
 from fromscratch.foundation.errors import UserError
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.model.huggingface.mapping import from_huggingface, join_padding
-from fromscratch.tokenizer.tokenizer import Tokenizer
 
 # Mean over positions of KL(model || exported), in nats, above which rounding has broken the model.
 WORST_KL: dict[FileType, float] = {"f32": 1e-6, "f16": 1e-3, "q8_0": 5e-2}
 # How far below the likeliest token's logit another may lie that llama.cpp takes instead: it looks
 # GELU up in a table of float16, and multiplies quantised matrices with quantised activations.
 _TIE: dict[FileType, float] = {"f32": 0.02, "f16": 0.05, "q8_0": 0.3}
+# No role is spelled in it: programs that read GGUF would take that for the role.
+_CONVERSATION = (
+    Message("system", "You are brief."),
+    Message("user", "What is 2 + 2 in caf\u00e9s?\n\nQuick!"),
+    Message("assistant", "Four."),
+    Message("user", "  And 3 + 3?"),
+)
 _GREEDY = 32
 _PROMPT = 8
 
@@ -106,11 +114,11 @@ def check_gguf(
             f"{rounding.kl:.2g} nats a token ({worst:g} are allowed). Nothing was kept.",
             fix="Use --type f32.",
         )
-    _check_tokenizer(path, bundle.tokenizer)
+    _check_tokenizer(path, bundle)
     llama = llama_library()
     if llama is None:
         return GGUFCheck(found, rounding)
-    agreed, asked = _ask_llama(llama, path, bundle.tokenizer, meant, tensors.type)
+    agreed, asked = _ask_llama(llama, path, bundle, meant, tensors.type)
     return GGUFCheck(found, rounding, agreed, asked, str(llama.__version__))
 
 
@@ -135,23 +143,32 @@ def _transformers_logits(path: Path, config: ModelConfig) -> Any:
     return lambda ids: theirs(ids).logits
 
 
-def _check_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+def _check_tokenizer(path: Path, bundle: ModelBundle) -> None:
+    """The same ids of texts and of a conversation."""
     from transformers import AutoTokenizer
+
+    tokenizer = bundle.tokenizer
 
     with silent():
         theirs = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     check_texts(tokenizer, lambda text: theirs(text, add_special_tokens=False).input_ids)
+    if bundle.template is not None:
+        found: Any = theirs.apply_chat_template(
+            as_dicts(_CONVERSATION), add_generation_prompt=True, return_dict=False
+        )
+        ours = prompt_ids(bundle.template, tokenizer, _CONVERSATION)
+        check_ids("a conversation", ours, found, "transformers")
 
 
 def _ask_llama(
-    llama: ModuleType, path: Path, tokenizer: Tokenizer, meant: GPT, type: FileType
+    llama: ModuleType, path: Path, bundle: ModelBundle, meant: GPT, type: FileType
 ) -> tuple[int, int]:
     """How many of our greedy tokens llama.cpp gives, too, and of how many.
 
     Raises:
         UserError: It has other ids for a text, or prefers a token that is clearly less likely.
     """
-    context = meant.config.context
+    context, tokenizer = meant.config.context, bundle.tokenizer
     with silent():
         engine = llama.Llama(
             str(path),
@@ -167,6 +184,14 @@ def _ask_llama(
             lambda text: list(engine.tokenize(text.encode(), add_bos=False, special=False)),
             "llama.cpp",
         )
+        if bundle.template is not None:
+            jinja = llama.llama_chat_format.Jinja2ChatFormatter(
+                bundle.template.jinja(()), eos_token="", bos_token=""
+            )
+            text = jinja(messages=as_dicts(_CONVERSATION)).prompt
+            found = engine.tokenize(text.encode(), add_bos=False, special=True)
+            ours = prompt_ids(bundle.template, tokenizer, _CONVERSATION)
+            check_ids("a conversation", ours, found, "llama.cpp")
         sequence, logits = _greedy(meant)
         engine.reset()
         engine.eval(sequence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
+from fromscratch.chat.conversations import Message
 from fromscratch.export.quiet import silent
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.self_test import nasty_texts
@@ -56,3 +57,8 @@ def check_ids(text: str, ours: Sequence[int], theirs: Sequence[int], who: str) -
             f"{list(theirs)[:8]}, not {list(ours)[:8]}. Nothing was kept.",
             fix="Please report this with the model's tokenizer.json.",
         )
+
+
+def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as other programs take them."""
+    return [{"role": message.role, "content": message.content} for message in messages]

@@ -8,7 +8,6 @@ nothing else in it, may be rounded to two bytes a number, and tells where the mo
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from fromscratch.export.card_facts import card_facts
 from fromscratch.export.comparing import Difference, check_same, compare, logits_of, some_ids
 from fromscratch.export.placing import new_folder
 from fromscratch.export.quiet import silent
-from fromscratch.export.texts import check_ids, check_texts
+from fromscratch.export.texts import as_dicts, check_ids, check_texts
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
     CARD,
@@ -213,11 +212,7 @@ def _check_tokenizer(folder: Path, bundle: ModelBundle) -> None:
     if bundle.template is None:
         return
     found: Any = theirs.apply_chat_template(
-        _as_dicts(_CONVERSATION), add_generation_prompt=True, return_dict=False
+        as_dicts(_CONVERSATION), add_generation_prompt=True, return_dict=False
     )
     ours = prompt_ids(bundle.template, tokenizer, _CONVERSATION)
     check_ids("a conversation", ours, found, "transformers")
-
-
-def _as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
