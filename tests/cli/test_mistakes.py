@@ -577,6 +577,46 @@ MISTAKES = {
         ["plan", "try", "base.model=runs/one"],
         ["[base] is written by a run", "--from MODEL"],
     ),
+    "an export to nothing known": (
+        ["export", "run", "--to", "gfuf", "--out", "new"],
+        ['"gfuf"', 'Did you mean "gguf"?'],
+    ),
+    "an export type of no kind": (
+        ["export", "run", "--to", "gguf", "--out", "new", "--type", "q8"],
+        ['"q8"', 'Did you mean "q8_0"?'],
+    ),
+    "an option of another export": (
+        ["export", "run", "--to", "hf", "--out", "new", "--type", "f16"],
+        ["--type is for --to gguf"],
+    ),
+    "an export that cannot say how text is cut": (
+        ["export", "run", "--to", "gguf", "--out", "new"],
+        ["no merges", "bpe:N:gpt2"],
+    ),
+    "an export over what is there": (
+        ["export", "run", "--to", "hf", "--out", "text"],
+        ["text is there already", "--out"],
+    ),
+    "an export with a template it was not trained with": (
+        ["export", "run", "--to", "hf", "--out", "new", "--template", "chatml"],
+        ["<|im_start|>", "not finetuned"],
+    ),
+    "a push to half a name": (
+        ["export", "run", "--to", "hf", "--out", "new", "--push", "moby"],
+        ['"moby"', "ORG/NAME"],
+    ),
+    "public without a push": (
+        ["export", "run", "--to", "hf", "--out", "new", "--public"],
+        ["--push"],
+    ),
+    "an import of nothing": (
+        ["import", "nowhere.pt", "--out", "new"],
+        ["nowhere.pt is not a file"],
+    ),
+    "an import of a picture": (
+        ["import", "bad/picture.png", "--out", "new"],
+        ["cannot be read as a checkpoint"],
+    ),
 }
 
 

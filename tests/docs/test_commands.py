@@ -54,6 +54,7 @@ RUN_PAGES = {
             "checkpoints",
             "data",
             "evaluate",
+            "export",
             "diagnosis",
             "finetune",
             "guards",
@@ -357,6 +358,14 @@ def test_the_commands_about_many_processes_work_one_after_the_other(newcomer: Pa
     assert run_page("docs/multi-gpu.md", newcomer) >= 2
     events = (newcomer / "runs/two/events.jsonl").read_text()
     assert '"ranks_changed"' in events
+
+
+@pytest.mark.slow
+def test_the_commands_about_exports_work_one_after_the_other(newcomer: Path):
+    assert run_page("docs/export.md", newcomer) == 2
+    assert (newcomer / "my-model.gguf").read_bytes()[:4] == b"GGUF"
+    (page,) = blocks("docs/export.md", "python")
+    exec(page.text.replace("runs/mine", str(newcomer / "runs/mine")), {})
 
 
 def test_every_other_page_runs_nothing():

@@ -93,8 +93,8 @@ def check_model_folder(folder: Path) -> None:
             raise UserError(
                 f"{folder} has its weights in {pickled[0]}, a pickle, which can run any code when "
                 "it is opened (R56).",
-                fix=f"Take the model's {CHECKPOINT_WEIGHTS}: most models on the hub have one, and "
-                "transformers' save_pretrained writes it.",
+                fix=f"Take the model's {CHECKPOINT_WEIGHTS}, which most models on the hub have; or "
+                f"read it once with nothing in it run: fromscratch import {folder} --out FOLDER",
             )
     if not (folder / CHECKPOINT_CONFIG).is_file() or not any(
         (folder / name).is_file() for name in weights

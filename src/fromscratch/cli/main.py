@@ -19,7 +19,9 @@ from fromscratch.cli import (
     data_verb,
     doctor_verb,
     eval_verb,
+    export_verb,
     generate_verb,
+    import_verb,
     judge_verb,
     logs_verb,
     merge_verb,
@@ -59,6 +61,8 @@ app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("chat")(chat_verb.run)
 app.command("serve")(serve_verb.run)
+app.command("export")(export_verb.run)
+app.command("import")(import_verb.run)
 app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")

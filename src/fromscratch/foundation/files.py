@@ -108,6 +108,13 @@ CHECKPOINT_MANIFEST = "MANIFEST.json"
 LATEST = "latest"
 BEST = "best"
 
+# --- names inside a folder made for the hub -------------------------------------------------------
+CARD = "README.md"
+CARD_CURVES = "training.png"
+SPACE_APP = "app.py"
+SPACE_REQUIREMENTS = "requirements.txt"
+SPACE_MODEL = "model"
+
 # --- names inside the folder of CORE's tasks, as it is handed round -------------------------------
 CORE_TASKS = "core.yaml"
 CORE_BASELINES = "eval_meta_data.csv"
@@ -155,6 +162,11 @@ def scratch_folder(run: str) -> str:
 def import_folder(run: str) -> str:
     """The folder beside a run in which logs are imported, until that is done."""
     return f".{run}.importing"
+
+
+def export_folder(name: str) -> str:
+    """The folder beside an exported file or folder in which it is made, until it is whole."""
+    return f".{name}.exporting"
 
 
 def replaced_folder(run: str) -> str:
