@@ -12,6 +12,7 @@ Shapes: N rows, K inputs, M outputs, G pieces.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -50,8 +51,21 @@ def suits(x: Tensor) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A copy of a matrix in oneDNN's own order.
+
+    Attributes:
+        matrix: Opaque: only `product` can read it.
+        version: Of the matrix when it was copied; after a change the copy is not used any more.
+    """
+
+    matrix: Tensor
+    version: int
+
+
 def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Tensor | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Packed | None = None
 ) -> Tensor:
     """X W^T + b, for inputs that `suits` allows.
 
@@ -71,15 +85,21 @@ def product(
         rows = x.view(2, 1, -1)
         both = torch.cat([_one_row(row, weight, bias) for row in rows])
         return both.view(*x.shape[:-1], -1)
-    matrix = weight if packed is None else packed
+    fresh = packed is not None and packed.version == _version(weight)
+    matrix = packed.matrix if packed is not None and fresh else weight
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
     return out
 
 
-def pack(weight: Tensor) -> Tensor:
-    """A copy of (M, K) in oneDNN's own order; only `product` can read it."""
-    out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_FOR)
-    return out
+def pack(weight: Tensor) -> Packed:
+    """A copy of (M, K) from which `product` is faster for three rows and more."""
+    matrix = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_FOR)
+    return Packed(matrix, _version(weight))
+
+
+def _version(weight: Tensor) -> int:
+    """Counts the changes of a matrix; torch does not count those of inference tensors."""
+    return 0 if weight.is_inference() else weight._version
 
 
 def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -66,8 +66,8 @@ class Activation:
 class Linear(nn.Linear):
     """`torch.nn.Linear`: the same parameters, the same result up to rounding."""
 
-    packed: Tensor | None = None
-    """The weight as `few_rows.pack` made it, for generating; who changes the weight drops it."""
+    packed: few_rows.Packed | None = None
+    """The weight as `few_rows.pack` made it, for generating."""
 
     of_one_row: Callable[[Tensor], Tensor] | None = None
     """`few_rows.product_of_one_row` of this layer, while one sequence is generated."""
