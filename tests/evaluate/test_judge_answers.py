@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fromscratch.chat.conversations import Message
-from fromscratch.chat.template import render_prompt, template_named
+from fromscratch.chat.rendering import prompt_ids
+from fromscratch.chat.template import template_named
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.evaluate.judge_answers import answer_items, answer_of, too_long
 from fromscratch.evaluate.judge_folder import Answer, AnswerSettings
@@ -32,7 +33,8 @@ def bundle_of(model: GPT) -> ModelBundle:
 
 
 def test_a_model_reads_the_template_s_prompt():
-    assert render_prompt(template_named("alpaca"), ITEM.messages) == PROMPT
+    ids = prompt_ids(template_named("alpaca"), bytes_tokenizer(), ITEM.messages)
+    assert bytes_tokenizer().decode(ids) == PROMPT
 
 
 @pytest.mark.parametrize(

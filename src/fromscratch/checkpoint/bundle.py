@@ -8,12 +8,15 @@ dense Qwen3 model, on this machine or on the hub; it is written as a folder that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from fromscratch.chat.rendering import stop_ids
+from fromscratch.chat.template import Template
+from fromscratch.checkpoint.chat_template import chat_entries, template_in
 from fromscratch.checkpoint.hub_model import hub_model_folder, is_hub_name
 from fromscratch.checkpoint.model_files import (
     NAME_A_MODEL,
@@ -47,6 +50,8 @@ from fromscratch.model.huggingface.mapping import (
     read_config,
     to_huggingface,
 )
+from fromscratch.model.vocabulary import grow_vocabulary
+from fromscratch.tokenizer.special import with_special_tokens
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 _USED = {
@@ -66,31 +71,41 @@ class ModelBundle:
         tokenizer: The one it was trained with.
         folder: Where it was read from.
         sha256: Of its weights file or files; every result names it (R46).
+        template: How conversations are written for it; None for a base model, and for one whose
+            template is none of ours.
     """
 
     model: GPT
     tokenizer: Tokenizer
     folder: Path
     sha256: str
+    template: Template | None = None
 
 
-def save_model(folder: Path, model: GPT, tokenizer: Tokenizer) -> dict[str, Tensor]:
+def save_model(
+    folder: Path, model: GPT, tokenizer: Tokenizer, template: Template | None = None
+) -> dict[str, Tensor]:
     """Writes a model as a Hugging Face folder.
 
     Args:
         folder: Exists.
         model: On any device.
         tokenizer: Written beside it.
+        template: How conversations are written for it.
 
     Returns:
         The rows of the vocabulary's padding, which are not in the folder's weights.
     """
-    padding, _ = write_model(folder, model.config, model.state_dict(), tokenizer)
+    padding, _ = write_model(folder, model.config, model.state_dict(), tokenizer, template)
     return padding
 
 
 def write_model(
-    folder: Path, config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer
+    folder: Path,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    template: Template | None = None,
 ) -> tuple[dict[str, Tensor], str]:
     """Writes a model's state dict as a Hugging Face folder.
 
@@ -101,9 +116,13 @@ def write_model(
     content, tensors = to_huggingface(config, kept, eot_id=tokenizer.eot_id)
     sha256 = write_tensors(folder / CHECKPOINT_WEIGHTS, tensors)
     write_atomically(folder / CHECKPOINT_CONFIG, dump_json(content, indent=2) + "\n")
-    generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id}
+    ends: int | list[int] = tokenizer.eot_id
+    if template is not None:
+        ends = list(stop_ids(template, tokenizer))
+    generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": ends}
     write_atomically(folder / CHECKPOINT_GENERATION, dump_json(generation, indent=2) + "\n")
-    tokenizer.save(folder, context=config.context)
+    chat = chat_entries(template, tokenizer) if template is not None else None
+    tokenizer.save(folder, context=config.context, chat=chat)
     return padding, sha256
 
 
@@ -179,7 +198,22 @@ def load_bundle(path: str | Path) -> ModelBundle:
         tokenizer=tokenizer,
         folder=folder,
         sha256=weights_sha256(folder),
+        template=template_in(folder, tokenizer),
     )
+
+
+def with_template(bundle: ModelBundle, template: Template) -> ModelBundle:
+    """The model with a chat template: special tokens that it lacks become ids of its own.
+
+    They take the vocabulary's padding; where there is none, the model is resized. The model is
+    changed in place; the weights of new ids mean nothing until they are trained.
+
+    Raises:
+        UserError: A name of the template's tokens is an ordinary word of the tokenizer's.
+    """
+    tokenizer = with_special_tokens(bundle.tokenizer, template.special_tokens)
+    grow_vocabulary(bundle.model, tokenizer.vocab_size)
+    return replace(bundle, tokenizer=tokenizer, template=template)
 
 
 def _fit_vocabulary(model: GPT, tokenizer: Tokenizer) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fromscratch.chat.template import Template
 from fromscratch.checkpoint.bundle import read_model, write_model
 from fromscratch.checkpoint.tensor_file import TensorFile, write_tensors
 from fromscratch.foundation.errors import UserError
@@ -93,6 +94,7 @@ class Snapshot:
         tokenizer: Never changes.
         recipe_toml: The resolved recipe.
         progress: Where the run stands.
+        template: How conversations are written for the model; never changes.
     """
 
     config: ModelConfig
@@ -101,6 +103,7 @@ class Snapshot:
     tokenizer: Tokenizer
     recipe_toml: str
     progress: Progress
+    template: Template | None = None
 
     def write(self, folder: Path) -> dict[str, str]:
         """Writes all of it into an empty checkpoint folder.
@@ -111,7 +114,9 @@ class Snapshot:
         Raises:
             OSError: The disk is full or failing.
         """
-        padding, weights_sha256 = write_model(folder, self.config, self.weights, self.tokenizer)
+        padding, weights_sha256 = write_model(
+            folder, self.config, self.weights, self.tokenizer, self.template
+        )
         tensors = {_PADDING + name: rows for name, rows in padding.items()} | dict(self.optimizer)
         optimizer_sha256 = write_tensors(folder / CHECKPOINT_OPTIMIZER, tensors)
         write_atomically(folder / CHECKPOINT_RECIPE, self.recipe_toml)
@@ -128,6 +133,7 @@ class TrainState:
     tokenizer: Tokenizer
     recipe_toml: str
     progress: Progress
+    template: Template | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -155,6 +161,7 @@ class TrainState:
             tokenizer=self.tokenizer,
             recipe_toml=self.recipe_toml,
             progress=self.progress,
+            template=self.template,
         )
 
     def write(self, folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from fromscratch.chat.conversations import (
     looks_like_a_conversation,
     messages_of,
 )
-from fromscratch.chat.template import render, template_named
+from fromscratch.chat.rendering import render_text, text_template
 from fromscratch.data.documents import Document
 from fromscratch.data.reading import BadInput, Input, SourceReport, bad_input
 
@@ -83,7 +83,7 @@ def _text(record: Mapping[str, Any], item: Input, position: str) -> str:
             messages = messages_of(record)
         except NotAConversation as error:
             raise BadInput(position, str(error)) from None
-        return _bounded(render(template_named(reading.render), messages), item, position)
+        return _bounded(render_text(text_template(reading.render), messages), item, position)
     value = value_at(record, reading.field)
     if value is _ABSENT:
         raise missing_field(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
-from fromscratch.chat.template import template_named
+from fromscratch.chat.rendering import text_template
 from fromscratch.data.documents import Document
 from fromscratch.data.embedded import EMBEDDED, check_embedded, is_embedded, read_embedded
 from fromscratch.data.hub import HUB_PREFIX, HubDataset, HubFile
@@ -327,7 +327,7 @@ def parse_sources(
             a chat template that does not exist.
     """
     if reading.render is not None:
-        template_named(reading.render)
+        text_template(reading.render)
     sources = []
     for spec in specs:
         name, equals, rest = spec.partition("=")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fromscratch.chat.template import render_prompt, template_named
+from fromscratch.chat.rendering import prompt_ids, stop_ids
+from fromscratch.chat.template import template_named
 from fromscratch.checkpoint.bundle import ModelBundle, load_bundle
 from fromscratch.evaluate.evaluated import evaluated_model, run_of
 from fromscratch.evaluate.judge_folder import Answer, AnswerSettings
@@ -100,7 +101,7 @@ def answer_items(
 def answer_of(bundle: ModelBundle, item: JudgeItem, settings: AnswerSettings) -> Answer:
     """One answer."""
     template = template_named(settings.template)
-    prompt = bundle.tokenizer.encode(render_prompt(template, item.messages))
+    prompt = prompt_ids(template, bundle.tokenizer, item.messages)
     options = SamplingOptions(
         settings.temperature,
         settings.top_k,
@@ -112,7 +113,7 @@ def answer_of(bundle: ModelBundle, item: JudgeItem, settings: AnswerSettings) ->
         prompt,
         max_new_tokens=settings.max_new_tokens,
         options=options,
-        stop_ids=(bundle.tokenizer.eot_id,),
+        stop_ids=stop_ids(template, bundle.tokenizer),
     )
     tokens = 0
 
@@ -125,9 +126,9 @@ def answer_of(bundle: ModelBundle, item: JudgeItem, settings: AnswerSettings) ->
     text = ""
     for piece in bundle.tokenizer.decode_stream(counted()):
         text += piece
-        said, next_turn, _ = text.partition(template.next_turn)
-        if next_turn:
-            return Answer(said.strip(), tokens, "turn")
+        for next_turn in template.stop_texts:
+            if next_turn in text:
+                return Answer(text.partition(next_turn)[0].strip(), tokens, "turn")
     ended = "limit" if tokens == settings.max_new_tokens else "end"
     return Answer(text.strip(), tokens, ended)
 
@@ -138,6 +139,5 @@ def too_long(bundle: ModelBundle, items: Sequence[JudgeItem], settings: AnswerSe
     Their window slides: the model forgets the instruction's beginning while it answers.
     """
     template = template_named(settings.template)
-    prompts = [render_prompt(template, item.messages) for item in items]
     room = bundle.model.config.context - settings.max_new_tokens
-    return sum(len(ids) > room for ids in map(bundle.tokenizer.encode, prompts))
+    return sum(len(prompt_ids(template, bundle.tokenizer, i.messages)) > room for i in items)

@@ -89,6 +89,7 @@ CHECKPOINT_WEIGHTS_INDEX = "model.safetensors.index.json"  # of foreign models i
 CHECKPOINT_GENERATION = "generation_config.json"
 CHECKPOINT_TOKENIZER = "tokenizer.json"
 CHECKPOINT_TOKENIZER_CONFIG = "tokenizer_config.json"
+CHECKPOINT_CHAT_TEMPLATE = "chat_template.jinja"  # where transformers keeps it
 CHECKPOINT_OPTIMIZER = "optimizer.safetensors"
 CHECKPOINT_STATE = "state.json"
 CHECKPOINT_RECIPE = "recipe.toml"

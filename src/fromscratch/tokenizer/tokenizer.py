@@ -14,7 +14,7 @@ import codecs
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from fromscratch.foundation.files import (
 )
 from fromscratch.tokenizer.encoder import Encoder
 from fromscratch.tokenizer.engines import Ragged
+from fromscratch.tokenizer.marks import MARK, taking_out_marks, without_taking_out_marks
 from fromscratch.tokenizer.texts import Texts
 
 END_OF_TEXT = "<|endoftext|>"
@@ -172,6 +173,11 @@ class Tokenizer:
         if rest:
             yield rest
 
+    def normalized(self, text: str) -> str:
+        """The text that is encoded in its place, where `keeps_every_byte` does not hold."""
+        normalizer = self._fast.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
     @property
     def keeps_every_byte(self) -> bool:
         """Whether a text's ids stand for exactly its bytes: no normaliser changes it first."""
@@ -214,9 +220,25 @@ class Tokenizer:
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def save(self, folder: Path, *, context: int | None = None) -> None:
-        """Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them."""
-        write_atomically(folder / CHECKPOINT_TOKENIZER, self._content)
+    @property
+    def content(self) -> str:
+        """The text of its `tokenizer.json`."""
+        return self._content
+
+    def save(
+        self, folder: Path, *, context: int | None = None, chat: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them.
+
+        Args:
+            folder: Exists.
+            context: The longest sequence that the model takes.
+            chat: Further entries of the configuration that describe a chat template.
+        """
+        content = self._content
+        if chat:
+            content = json.dumps(taking_out_marks(self._spec), ensure_ascii=False)
+        write_atomically(folder / CHECKPOINT_TOKENIZER, content)
         write_atomically(
             folder / CHECKPOINT_TOKENIZER_CONFIG,
             dump_json(
@@ -227,7 +249,8 @@ class Tokenizer:
                     "clean_up_tokenization_spaces": False,
                     "fromscratch_tokenizer": self.name,
                 }
-                | ({"model_max_length": context} if context else {}),
+                | ({"model_max_length": context} if context else {})
+                | dict(chat or {}),
                 indent=2,
             ),
         )
@@ -253,7 +276,17 @@ def load_tokenizer(path: Path) -> Tokenizer:
         content = file.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{file} is not a tokenizer.json that can be read ({error}).") from None
-    return Tokenizer(content, name=name)
+    return Tokenizer(_without_marks(content), name=name)
+
+
+def _without_marks(content: str) -> str:
+    """The text of a tokenizer.json as it was before a chat template was written beside it."""
+    if MARK not in content and ascii(MARK).strip("'") not in content:
+        return content
+    try:
+        return json.dumps(without_taking_out_marks(json.loads(content)), ensure_ascii=False)
+    except json.JSONDecodeError:
+        return content  # refused where it is read
 
 
 def byte_alphabet() -> list[str]:
