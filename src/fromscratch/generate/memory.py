@@ -19,10 +19,17 @@ class Memory:
 
     Args:
         model: Whose they are; it stays where it is, and as it is.
+        capacity: Tokens that there is room for; the context where it is not said.
     """
 
-    def __init__(self, model: GPT) -> None:
-        self.cache = KVCache(model.config, 1, device=model.device, dtype=model.embed.weight.dtype)
+    def __init__(self, model: GPT, *, capacity: int | None = None) -> None:
+        self.cache = KVCache(
+            model.config,
+            1,
+            capacity=capacity,
+            device=model.device,
+            dtype=model.embed.weight.dtype,
+        )
         self._read: list[int] = []
 
     def unread(self, tokens: Sequence[int]) -> list[int]:
