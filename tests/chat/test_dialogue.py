@@ -35,7 +35,7 @@ def dialogue_of(exchanges: list[tuple[str, str]], system: str = "") -> Dialogue:
     return dialogue
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(WORDS, WORDS)), WORDS, WORDS)
 def test_what_is_undone_was_never_said(exchanges: list[Any], question: str, answer: str):
     dialogue, before = dialogue_of(exchanges), dialogue_of(exchanges)
@@ -58,7 +58,7 @@ def test_a_system_message_stays_when_all_is_forgotten():
     assert dialogue.messages == (Message("system", "Be brief."),)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1), st.sampled_from(["", "Be brief."]))
 def test_a_saved_conversation_is_loaded_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, exchanges: list[Any], system: str
@@ -143,7 +143,7 @@ def test_a_record_of_something_else_changes_nothing(kind: Any, record: Any):
 EXCHANGES = st.lists(st.tuples(WORDS, WORDS), max_size=6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(EXCHANGES, WORDS, st.sampled_from(["", "Be brief."]), st.integers(1, 200))
 def test_the_oldest_exchanges_go_until_the_rest_fits(
     exchanges: list[Any], question: str, system: str, limit: int

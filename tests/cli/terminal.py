@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from tests.forking.client import begin, ended
 from tests.forking.forks import Forks
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1b[A", "\t"
-PATIENCE = 120.0
+PATIENCE = 60.0
 
 
 class Terminal:
@@ -44,10 +44,12 @@ class Terminal:
         size: tuple[int, int] = (200, 60),
     ) -> None:
         self.raw = b""
-        self._lock = threading.Lock()
+        self._closed = False
+        self._lock = threading.Condition()  # told when something was written
         self._screen = pyte.Screen(*size)
         self._stream = pyte.ByteStream(self._screen)
         self._master, slave = pty.openpty()
+        self._enough, self._say_enough = os.pipe()
         # The emulator answers where the cursor is, as a terminal does when it is asked.
         self._screen.write_process_input = lambda answer: os.write(self._master, answer.encode())
         self.resize(*size)
@@ -83,6 +85,8 @@ class Terminal:
 
     def _read(self) -> None:
         while True:
+            if self._enough in select.select([self._master, self._enough], [], [])[0]:
+                return
             try:
                 data = os.read(self._master, 65_536)
             except OSError:  # the last one who could write has gone
@@ -92,6 +96,7 @@ class Terminal:
             with self._lock:
                 self.raw += data
                 self._stream.feed(data)
+                self._lock.notify_all()
 
     def resize(self, columns: int, lines: int) -> None:
         """The window has another size."""
@@ -128,9 +133,11 @@ class Terminal:
     def wait(self, what: Callable[[], bool], why: str) -> None:
         """Waits until something is so."""
         until = time.monotonic() + PATIENCE
-        while not what():
-            assert time.monotonic() < until, f"waited for {why}:\n{self.text}"
-            time.sleep(0.01)
+        with self._lock:
+            while not what():
+                left = until - time.monotonic()
+                assert left > 0, f"waited for {why}:\n{self.text}"
+                self._lock.wait(left)
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Waits until a text stands on the screen so many times."""
@@ -149,5 +156,11 @@ class Terminal:
 
     def close(self) -> None:
         """The window is closed."""
-        with contextlib.suppress(OSError):
-            os.close(self._master)
+        if self._closed:
+            return
+        self._closed = True
+        # Its number may be another terminal's at once: nobody may be reading it then.
+        os.write(self._say_enough, b".")
+        self._reader.join()
+        for descriptor in (self._master, self._enough, self._say_enough):
+            os.close(descriptor)

@@ -183,12 +183,12 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chat: Opened, tmp_path: Pat
 def test_keys_pressed_while_the_model_loads_and_writes_are_read_afterwards(
     chat: Opened, tmp_path: Path
 ):
-    terminal = chat("endless", "--max-new-tokens", "3000")
+    terminal = chat("endless", "--max-new-tokens", "800")
     terminal.type("Go")
     terminal.wait_for("on and on and")
     terminal.type("/set max_new_tokens 4")
-    terminal.wait_for("cut off at 3,000 tokens")
-    terminal.wait_for("max_new_tokens is 4, was 3000")
+    terminal.wait_for("cut off at 800 tokens")
+    terminal.wait_for("max_new_tokens is 4, was 800")
     shown = terminal.text.replace("\n", "")
     assert shown.index("cut off at") < shown.index("/set max")
 

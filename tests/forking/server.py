@@ -28,7 +28,15 @@ from typing import Any
 from fromscratch.cli.main import main
 
 # Nothing here may start a thread: a fork would take none of them along.
-IMPORTED = ("torch", "fromscratch.runs.assemble", "fromscratch.report.build")
+IMPORTED = (
+    "torch",
+    "fromscratch.runs.assemble",
+    "fromscratch.report.build",
+    "fromscratch.cli.chat_console",
+    "fromscratch.cli.chat_lines",
+    "fromscratch.cli.generate_work",
+    "fromscratch.cli.opened_model",
+)
 
 
 def run(job: dict[str, Any], streams: list[int]) -> int:

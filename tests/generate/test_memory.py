@@ -33,7 +33,7 @@ def written(model: GPT, prompt: list[int], **more: Any) -> list[int]:
     return [t.id for t in generate_tokens(model, prompt, max_new_tokens=9, options=options, **more)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(PROMPTS, st.sampled_from(sorted(MODELS)), st.integers(0, 9))
 def test_whatever_was_read_before_the_answer_is_the_same(
     prompts: list[list[int]], family: str, stopped_after: int

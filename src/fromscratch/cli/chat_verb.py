@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from fromscratch.cli.sampling_settings import Device, DType, Quantize, TextSettings, option
 from fromscratch.cli.show import err, print_warning
+from fromscratch.cli.stopping import deaf_to_ctrl_c
 from fromscratch.cli.terminal_text import shown, silent_keyboard
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def run(
     from fromscratch.cli.chat_console import Console
 
     _introduce(model, bundle)
-    Console(talk).run()
+    with deaf_to_ctrl_c():
+        Console(talk).run()
 
 
 @contextmanager

@@ -31,6 +31,22 @@ class Stop:
 
 
 @contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """A Ctrl-C that comes too late, when the text has just ended, does nothing.
+
+    What is inside takes it as a key, or notes it itself (`stopped_by_ctrl_c`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def stopped_by_ctrl_c() -> Iterator[Stop]:
     """Yields what notes Ctrl-C as long as the block lasts."""
     stop = Stop()
