@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.generate.engine import continue_text, generate_ids, window_start
+from fromscratch.generate.engine import continue_text, generate_ids, generate_text, window_start
 from fromscratch.generate.sampling import SamplingOptions, next_token
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
@@ -178,3 +178,50 @@ def test_an_empty_prompt_starts_a_document():
     pieces = continue_text(model, tokenizer, "", max_new_tokens=20, options=GREEDY)
     eot = (tokenizer.eot_id,)
     assert "".join(pieces) == tokenizer.decode(cached(model, [256], 20, stop_ids=eot))
+
+
+# --- pieces with a reason -------------------------------------------------------------------------
+
+
+def pieces_of(model, tokenizer, **more):
+    return list(generate_text(model, tokenizer, [65], max_new_tokens=60, **more))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_text_ends_before_its_stop_string_and_says_so(seed):
+    tokenizer = bytes_tokenizer()
+    model, options = build(vocab_size=tokenizer.vocab_size), SamplingOptions(1.0, 0, 1.0, seed)
+    whole = pieces_of(model, tokenizer, options=options)
+    text = "".join(piece.text for piece in whole)
+    stop = text[9:12]
+    cut = pieces_of(model, tokenizer, options=options, stop=["never in there", stop])
+    assert "".join(piece.text for piece in cut) == text[: text.index(stop)]
+    assert [piece.finish for piece in cut[:-1]] == [None] * (len(cut) - 1)
+    assert cut[-1].finish == "stop"
+    told = [piece.token.id for piece in cut if piece.token]
+    assert told == [piece.token.id for piece in whole if piece.token][: len(told)]
+
+
+def test_a_text_of_as_many_tokens_as_asked_for_says_length():
+    tokenizer = bytes_tokenizer()
+    model = build(vocab_size=tokenizer.vocab_size)
+    plain = pieces_of(model, tokenizer, options=GREEDY, stop_ids=())
+    ids = [piece.token.id for piece in plain if piece.token]
+    assert plain[-1].finish == "length"
+    assert len(ids) == 60
+    # An id that ends it just there: it was the model that stopped.
+    stopped = pieces_of(model, tokenizer, options=GREEDY, stop_ids=(ids[5],))
+    assert stopped[-1].finish == "stop"
+    assert len(stopped) - 1 == ids.index(ids[5])
+
+
+def test_a_bias_for_a_token_that_is_not_there_is_refused(model):
+    with pytest.raises(UserError, match="logit_bias names the token 23"):
+        cached(model, [1], 1, SamplingOptions(logit_bias={VOCAB: 1.0}))
+
+
+def test_a_forbidden_token_never_comes(model):
+    greedy = cached(model, [1, 2], 20)
+    forbidden = {token: float("-inf") for token in greedy}
+    options = SamplingOptions(1.0, 0, 1.0, 0, logit_bias=forbidden)
+    assert set(cached(model, [1, 2], 200, options)).isdisjoint(greedy)

@@ -11,6 +11,7 @@ Shapes: N rows, K inputs, M outputs, G pieces.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -82,20 +83,44 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    n_out, n_in = weight.shape
-    whole = n_out - n_out % _PIECES
+    whole = len(weight) - len(weight) % _PIECES
     if not whole:
         return F.linear(x, weight, bias)
-    if whole < n_out:
-        rest = None if bias is None else bias[whole:]
-        most = _one_row(x, weight[:whole], None if bias is None else bias[:whole])
-        return torch.cat((most, F.linear(x, weight[whole:], rest)), dim=-1)
+    if whole == len(weight):
+        return product_of_one_row(weight, bias)(x.contiguous())
+    rest = None if bias is None else bias[whole:]
+    most = _one_row(x, weight[:whole], None if bias is None else bias[:whole])
+    return torch.cat((most, F.linear(x, weight[whole:], rest)), dim=-1)
+
+
+def product_of_one_row(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """What `product` does for one row, with everything prepared that does not depend on the row.
+
+    Args:
+        weight: (M, K), contiguous; M is a multiple of the number of pieces.
+        bias: (M,).
+
+    Returns:
+        Maps (..., K), contiguous and one row in all, to (..., M).
+    """
+    n_out, n_in = weight.shape
     pieces = weight.view(_PIECES, -1, n_in)  # (G, M/G, K)
     # The row as a column, the same one for each piece: (G, K, 1). For MKL to take the kernel that
     # is fast here its last stride must be K.
-    column = x.contiguous().as_strided((_PIECES, n_in, 1), (0, 1, n_in))
+    size, stride = (_PIECES, n_in, 1), (0, 1, n_in)
     if bias is None:
-        out = torch.bmm(pieces, column)  # (G, M/G, 1)
-    else:
-        out = torch.baddbmm(bias.view(_PIECES, -1, 1), pieces, column)
-    return out.view(*x.shape[:-1], -1)
+        return lambda x: torch.bmm(pieces, x.as_strided(size, stride)).view(*x.shape[:-1], n_out)
+    added = bias.view(_PIECES, -1, 1)
+    return lambda x: torch.baddbmm(added, pieces, x.as_strided(size, stride)).view(
+        *x.shape[:-1], n_out
+    )
+
+
+def can_prepare(weight: Tensor) -> bool:
+    """Whether `product_of_one_row` is for this matrix."""
+    return (
+        len(weight) % _PIECES == 0
+        and weight.dtype is torch.float32
+        and weight.is_contiguous()
+        and is_available(weight.device.type)
+    )

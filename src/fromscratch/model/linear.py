@@ -69,8 +69,18 @@ class Linear(nn.Linear):
     packed: Tensor | None = None
     """The weight as `few_rows.pack` made it, for generating; who changes the weight drops it."""
 
+    of_one_row: Callable[[Tensor], Tensor] | None = None
+    """`few_rows.product_of_one_row` of this layer, while one sequence is generated."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., K) to (..., M)."""
+        if (
+            self.of_one_row is not None
+            and x.numel() == self.in_features
+            and x.is_contiguous()
+            and not torch.is_grad_enabled()
+        ):
+            return self.of_one_row(x)
         return self.of(None, x)
 
     def of(self, function: Activation | None, x: Tensor) -> Tensor:
