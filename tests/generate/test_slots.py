@@ -149,3 +149,25 @@ def test_ids_that_cannot_be_are_refused_and_take_no_slot(ids):
     with pytest.raises(UserError):
         slots.admit(ids)
     assert slots.n_free == 1
+
+
+def test_steps_have_few_different_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each goes on with a prompt, if there is one, whatever else runs."""
+    model, rows = MODELS[0], []
+    hidden = model.hidden
+
+    def counted(ids: torch.Tensor, **more: object) -> torch.Tensor:
+        rows.append(ids.shape[1])
+        return hidden(ids, **more)
+
+    monkeypatch.setattr(model, "hidden", counted)
+    slots = Slots(model, 24)
+    for n in range(1, 25):
+        slots.admit([n % VOCAB] * (1 if n < 20 else model.config.context - 24 + n))
+    left, steps = 24, 0
+    while left:
+        ready = slots.step()
+        left -= len(ready)
+        steps += 1
+        assert steps < 100
+    assert all(n <= 16 or n & (n - 1) == 0 or n == 20 for n in rows), rows

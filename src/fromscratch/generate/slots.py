@@ -39,6 +39,9 @@ from fromscratch.model.kv_cache import KVCache, KVRows
 CHUNK = 256
 """Tokens of a prompt that are read in one step."""
 
+_FEW = 16
+"""Up to here a step may have any number of rows; beyond, a power of two."""
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -214,7 +217,24 @@ class Slots:
             elif unread and room:
                 counts[slot] = min(len(unread), room)
                 room -= counts[slot]
-        return counts
+        return self._in_few_shapes(counts)
+
+    def _in_few_shapes(self, counts: dict[int, int]) -> dict[int, int]:
+        """Cuts what is read of prompts so that the rows of a step are one of a few numbers.
+
+        The libraries below keep a kernel for each number of rows that they have seen, some
+        megabyte each; prompts of all lengths would make memory grow for a long time.
+        """
+        total, single = sum(counts.values()), list(counts.values()).count(1)
+        if total <= _FEW:
+            return counts
+        surplus = total - max(single + 1, 1 << (total.bit_length() - 1))
+        for slot in reversed(list(counts)):
+            if surplus > 0 and counts[slot] > 1:
+                cut = min(surplus, counts[slot])
+                surplus -= cut
+                counts[slot] -= cut
+        return {slot: n for slot, n in counts.items() if n}
 
 
 def check_ids(model: GPT, ids: Sequence[int]) -> None:
