@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -204,6 +205,18 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_its_base_again(
     assert ours["loss"] == theirs["loss"]
 
 
+def test_examples_that_are_gone_are_missed_with_a_sentence(bench: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    recipe = (bench / "calm/recipe.toml").read_text()
+    (folder,) = set(re.findall(r'"([^"]*/prepared/[^"]*)"', recipe))
+    (run / "recipe.toml").write_text(recipe.replace(folder, f"{folder}-gone"))
+    done = call("resume", run)
+    assert done.code == 2
+    assert f"{folder}-gone is gone" in done.err
+    assert "Restore it" in done.err
+
+
 def test_pretraining_goes_on_from_a_model_and_says_what_it_has_seen(bench: Path, tmp_path: Path):
     run = tmp_path / "run"
     done = call("train", "base.toml", "--from", "base", "--run", run, "train.steps=1")
@@ -252,9 +265,10 @@ def test_instructions_learnt_by_heart_come_back_word_for_word_and_stop(
     assert call("train", "base.toml", "--run", "base", "model.d_model=64").code == 0
     done = call(
         "train", "sft.toml", "--from", "base", "--run", "run", "data.path=some.json",
-        "data.val_fraction=0", "chat.test_fraction=0", "model.dropout=0", "optim.lr=4e-3",
-        "schedule.name=linear", "schedule.warmup_steps=10", "train.steps=120",
-        "train.tokens_per_step=2048", "train.micro_batch=8", "eval.patience=0", "sample.every=0",
+        "data.val_fraction=0", "chat.test_fraction=0", "model.dropout=0",
+        "optim.name=muon", "optim.lr=6e-3",
+        "schedule.name=linear", "schedule.warmup_steps=10", "train.steps=100",
+        "train.tokens_per_step=1024", "train.micro_batch=8", "eval.patience=0", "sample.every=0",
         "checkpoint.every=1000",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -262,7 +276,7 @@ def test_instructions_learnt_by_heart_come_back_word_for_word_and_stop(
     assert bundle.template is not None
     questions = [Question("", messages_of(r)[:1], r["output"]) for r in short]
     assert questions[0].messages[0] == Message("user", short[0]["instruction"], short[0]["input"])
-    answers = answer(bundle, bundle.template, questions, max_new_tokens=120)
+    answers = answer(bundle, bundle.template, questions, max_new_tokens=40)
     wrong = [
         (q.reference, a) for q, a in zip(questions, answers, strict=True) if a.text != q.reference
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from fromscratch.data.embedded import EMBEDDED
 from fromscratch.data.shards import is_prepared
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RUN_EVENTS, RUN_RECIPE
+from fromscratch.foundation.files import EXAMPLES_MANIFEST, RUN_EVENTS, RUN_RECIPE
 
 
 def matching_files(spec: str) -> tuple[list[Path], bool]:
@@ -78,6 +78,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _is_ours(folder: Path) -> bool:
     """Whether this program wrote it: prepared data or a run."""
-    return is_prepared(folder) or (
-        (folder / RUN_RECIPE).is_file() and (folder / RUN_EVENTS).is_file()
-    )
+    if is_prepared(folder) or (folder / EXAMPLES_MANIFEST).is_file():
+        return True
+    return (folder / RUN_RECIPE).is_file() and (folder / RUN_EVENTS).is_file()

@@ -148,6 +148,11 @@ def open_examples(recipe: Recipe, report: Watch) -> OpenedExamples:
     """
     chat, data, context = recipe.chat, recipe.data, recipe.model.context
     template = template_named(chat.template)
+    if not Path(data.tokenizer).is_dir():
+        raise UserError(
+            f"{data.tokenizer} is gone, from which the examples or their tokenizer were taken.",
+            fix="Restore it, or start a new run with --from.",
+        )
     base = load_tokenizer(Path(data.tokenizer))
     tokenizer = with_special_tokens(base, template.special_tokens)
     configs = data.source or [_only_source(recipe)]
