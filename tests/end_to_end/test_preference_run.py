@@ -221,6 +221,7 @@ def test_it_is_told_what_it_will_learn(tmp_path: Path) -> None:
     """One pair by what is learned, the number of pairs, before the first step."""
     done = trained("orpo", tmp_path / "run", "train.steps=3")
     said = done.out + done.err
+    assert "% of pairs right, margin " in said
     assert "the first pair: chosen, «learned»" in said
     assert "<|assistant|>«Please see the" in said
     assert "<|assistant|>«Stupid" in said
