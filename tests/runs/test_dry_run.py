@@ -100,6 +100,7 @@ def test_the_recipe_finetunes(name: str, text: Path):
         "data.path=records.json", "train.steps=2", "train.device=cpu", "train.micro_batch=2",
         "sample.every=2", "sample.max_new_tokens=4", "eval.every=1", "chat.max_new_tokens=4",
         "schedule.warmup_steps=1",
+        "chat.examples_per_step=4",
     ]  # fmt: skip
     if name == "sft-110":  # the shortest of Alpaca's prompts is longer in bytes
         short.append("chat.template=fgpt")
