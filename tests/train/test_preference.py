@@ -189,7 +189,7 @@ def test_dpo_is_that_of_trl(rows: PairRows, twins: list[tuple[GPT, Any]], tmp_pa
     objective = PreferenceObjective(pair_loss("dpo", beta=BETA))
     total = objective(ours, all_of(rows)) / len(rows)
     total.backward()
-    assert float(total) == pytest.approx(float(loss), abs=1e-5)
+    assert total.item() == pytest.approx(loss.item(), abs=1e-5)
     logged, means = (
         trainer._metrics["train"],
         {name: total / len(rows) for name, total in objective.take().items()},

@@ -93,7 +93,8 @@ def make_plan(recipe: Recipe, question: Question | None = None) -> Plan:
     flops = flops_per_token(recipe.model)
     # What `auto` becomes on a GPU: that is where memory is short.
     precision = {"auto": "bf16"}.get(recipe.train.precision, recipe.train.precision)
-    total_flops = None if total_tokens is None else float(flops) * total_tokens
+    rows = recipe.rows_per_sample  # a pair of answers goes through the model as two
+    total_flops = None if total_tokens is None else float(flops) * total_tokens * rows
     mixture = plan_mixture(recipe, steps, available)
     micro_batch = 1 if recipe.train.micro_batch == "auto" else recipe.micro_batch
     return Plan(
@@ -110,7 +111,7 @@ def make_plan(recipe: Recipe, question: Question | None = None) -> Plan:
         memory=step_memory(
             recipe.model,
             recipe.optim,
-            micro_batch=micro_batch,
+            micro_batch=micro_batch * rows,
             half=precision in ("bf16", "fp16"),
             activation_checkpointing=recipe.train.activation_checkpointing,
         ),
