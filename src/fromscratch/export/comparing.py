@@ -107,6 +107,5 @@ def check_same(difference: Difference, where: str, tolerance: float = TOLERANCE)
             f"What was written is not the same model: read back by {where}, logits differ by "
             f"{difference.largest:.3g} (allowed: {tolerance * difference.scale:.3g}). "
             "Nothing was kept.",
-            fix="Please report this with the output of `fromscratch env` or the versions of torch, "
-            "transformers and gguf.",
+            fix="Please report this with the versions of torch, transformers and gguf.",
         )
