@@ -220,3 +220,16 @@ def test_roles_cannot_be_pretrained_as_text() -> None:
     assert text_template("alpaca").name == "alpaca"
     with pytest.raises(UserError, match=r"chatml.*<\|im_start\|>.*R49"):
         text_template("chatml")
+
+
+@pytest.mark.parametrize("name", ["default", "fgpt", "chatml"])
+def test_the_page_shows_what_is_rendered(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/templates.md").read_text("utf-8")
+    (row,) = [line for line in page.split("\n") if line.startswith(f"| `{name}` |")]
+    shown, tokens = row.replace("\\|", "¦").strip("| ").split(" | ")[1:]
+    tokenizer, template = ready(bytes_tokenizer(), name), template_named(name)
+    messages = (Message("user", "Name a number."), Message("assistant", "2"))
+    said = spelled(tokenizer, render_ids(template, tokenizer, messages))
+    assert shown.strip("`").replace("¦", "|").replace("⏎", "\n") == said
+    own = [token for token in template.special_tokens if token != "<|endoftext|>"]
+    assert sorted(tokens.replace("¦", "|").replace("`", "").split()) == sorted(own)

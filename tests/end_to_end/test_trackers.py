@@ -118,13 +118,15 @@ def test_a_killed_run_is_shown_whole_and_every_row_once(place: Path, tmp_path: P
     run = tmp_path / "run"
     ended = train(place, "train", "recipe.toml", *SWITCHED_ON, "--run", run, until_rows=22)
     assert ended == -signal.SIGKILL, "it must not have ended before the kill"
-    identity = json.loads((run / "wandb.json").read_text())["id"]
+    # On a busy machine wandb may not have begun before the kill.
+    kept = run / "wandb.json"
+    identity = json.loads(kept.read_text())["id"] if kept.exists() else None
     # A kill at once after the resume, before anything is shown, costs no row either.
     assert train(place, "resume", run, until_rows=1) == -signal.SIGKILL
     assert train(place, "resume", run) == 0
     assert_tensorboard_shows(run)
     shown = assert_wandb_shows(run)
-    assert shown.identity == identity
+    assert identity in (None, shown.identity)
     events = [row for row in lines(run / "events.jsonl") if row["event"] == "resumed"]
     assert shown.events()["resumed"][-1] == (events[-1]["step"], events[-1]["message"])
 

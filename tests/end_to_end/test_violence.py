@@ -10,6 +10,8 @@ from command import start
 from endings import assert_same_end, checkpoints, events, lines
 from violence import Victim
 
+from tests.forking.forks import Forks
+
 KILLS = 20
 """As many must have been survived in all, or the test has not shown what it is for."""
 
@@ -37,7 +39,7 @@ tokenizer = "bytes"
 source = [{name = "prose", path = "prose", weight = 2}, {name = "lists", path = "lists"}]
 stage = [
     {from_tokens = 9_111, weights = {prose = 1, lists = 4}, blend_tokens = 7_777},
-    {from_tokens = 21_999, weights = {prose = 1, lists = 0}},
+    {from_tokens = 19_999, weights = {prose = 1, lists = 0}},
 ]
 [optim]
 name = "adamw"
@@ -45,7 +47,7 @@ lr = 0.003
 [schedule]
 warmup_steps = 10
 [train]
-steps = 120
+steps = 90
 tokens_per_step = 256
 micro_batch = 2
 [eval]
@@ -78,7 +80,7 @@ name = "wsd"
 weight_decay = {name = "cosine"}
 momentum = {start = 0.85, warmup_steps = 40, end = 0.9}
 [train]
-epochs = 14
+epochs = 11
 tokens_per_step = 128
 micro_batch = 4
 phase = [
@@ -149,7 +151,7 @@ clip = 0.5
 name = "linear"
 warmup_steps = 5
 [train]
-steps = 110
+steps = 80
 tokens_per_step = 288
 micro_batch = 3
 [eval]
@@ -166,17 +168,14 @@ every_minutes = 0.003
 PLANS = {
     "mixture": [
         "before the first checkpoint", "training", "before the first step",
-        "before the first step", "writing", "writing", "training", "writing",
+        "before the first step", "writing", "writing",
     ],
     "muon": [
-        "first instants", "before the first checkpoint", "writing", "first instants",
-        "before the first step", "training", "writing", "training",
+        "first instants", "before the first checkpoint", "writing", "training", "writing",
+        "training",
     ],
     "sixteen bits": ["training", "writing", "training"],
-    "postnorm": [
-        "before the first checkpoint", "writing", "training", "before the first step",
-        "before the first step", "writing", "training", "first instants",
-    ],
+    "postnorm": ["writing", "training", "before the first step", "writing", "first instants"],
 }  # fmt: skip
 
 
@@ -192,12 +191,12 @@ def test_there_are_enough_kills() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_run_killed_many_times_ends_as_one_that_was_not(
-    place: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], forks: Forks
 ) -> None:
     (place / f"{name}.toml").write_text(RECIPES[name] + COMMON)
-    victims = killed_runs(place, f"{name}.toml", tmp_path, PLANS[name])
+    victims = killed_runs(place, f"{name}.toml", tmp_path, PLANS[name], forks)
     calm = tmp_path / "calm"
-    assert start("train", f"{name}.toml", "--run", calm, cwd=place).wait() == 0
+    assert forks.run("train", f"{name}.toml", "--run", str(calm), cwd=place).code == 0
 
     kills = sum((victim.kills for victim in victims), Counter[str]())
     with capsys.disabled():
@@ -220,7 +219,9 @@ def test_a_run_killed_many_times_ends_as_one_that_was_not(
         assert len(events(victim.run, "finished")) == 1
 
 
-def killed_runs(place: Path, recipe: str, folder: Path, plan: list[str]) -> list[Victim]:
+def killed_runs(
+    place: Path, recipe: str, folder: Path, plan: list[str], forks: Forks
+) -> list[Victim]:
     """Runs of a recipe that were killed as planned and went on to their ends.
 
     One that was too fast for its plan is followed by another, for what is left of it.
@@ -228,7 +229,7 @@ def killed_runs(place: Path, recipe: str, folder: Path, plan: list[str]) -> list
     victims: list[Victim] = []
     planned = list(plan)
     while planned:
-        victim = Victim(place, recipe, folder / f"killed-{len(victims)}", len(victims))
+        victim = Victim(place, recipe, folder / f"killed-{len(victims)}", len(victims), forks)
         victims.append(victim)
         victim.suffer(planned)
         planned = planned[victim.kills.total() :]
@@ -241,7 +242,7 @@ def test_products_that_are_shared_by_threads_resume_bit_for_bit(place: Path, tmp
     """The shape that `try` trains, on two threads: large enough for sums to be split."""
     shape = [
         "train", "try", "data.path=prose-text", "data.tokenizer=bpe:300", "data.val_fraction=0.15",
-        "model.vocab_size=300", "train.steps=16", "eval.every=4", "checkpoint.every=2",
+        "model.vocab_size=300", "train.steps=10", "eval.every=4", "checkpoint.every=2",
         "sample.every=0",
     ]  # fmt: skip
     killed, calm = tmp_path / "killed", tmp_path / "calm"

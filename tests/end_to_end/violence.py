@@ -18,6 +18,9 @@ from pathlib import Path
 
 from command import start
 
+from tests.forking.forks import Forks, Process
+
+Running = Process | subprocess.Popen[bytes]
 PATIENCE = 240.0
 """Seconds after which a process that does nothing is taken for a failure."""
 
@@ -30,10 +33,12 @@ class Victim:
         recipe: Its file name.
         run: The run folder.
         seed: Of the instants.
+        forks: Where processes come from that need not be killed while they load libraries.
     """
 
-    def __init__(self, folder: Path, recipe: str, run: Path, seed: int) -> None:
+    def __init__(self, folder: Path, recipe: str, run: Path, seed: int, forks: Forks) -> None:
         self.folder = folder
+        self.forks = forks
         self.recipe = recipe
         self.run = run
         self.draw = random.Random(seed)
@@ -42,7 +47,7 @@ class Victim:
 
     def suffer(self, plan: list[str]) -> None:
         """Carries out the plan, then lets the run finish."""
-        ways: dict[str, Callable[[subprocess.Popen[bytes]], bool]] = {
+        ways: dict[str, Callable[[Running], bool]] = {
             "first instants": self._first_instants,
             "before the first checkpoint": self._before_first_checkpoint,
             "before the first step": self._before_first_step,
@@ -50,7 +55,7 @@ class Victim:
             "writing": self._writing,
         }
         for way in plan:
-            process = self._start()
+            process = self._start(loading=way == "first instants")
             try:
                 landed = ways[way](process)
             finally:
@@ -67,25 +72,25 @@ class Victim:
 
     # --- ways to kill: each returns once the instant has come -------------------------------------
 
-    def _first_instants(self, process: subprocess.Popen[bytes]) -> bool:
+    def _first_instants(self, process: Running) -> bool:
         """Anywhere while Python starts, libraries load, data and run are opened."""
         with suppress(subprocess.TimeoutExpired):
             process.wait(self.draw.uniform(0.0, 2.0))
         return True
 
-    def _before_first_checkpoint(self, process: subprocess.Popen[bytes]) -> bool:
+    def _before_first_checkpoint(self, process: Running) -> bool:
         """The run folder is there, a checkpoint is not."""
         self._until(process, lambda: self.run.is_dir())
         self._pause(0.05)
         return not any(self._folders(""))
 
-    def _before_first_step(self, process: subprocess.Popen[bytes]) -> bool:
+    def _before_first_step(self, process: Running) -> bool:
         """The session says that it begins: the first step is not done, or has just been."""
         sessions = self._count("events.jsonl", '"started"')
         self._until(process, lambda: self._count("events.jsonl", '"started"') > sessions)
         return True
 
-    def _training(self, process: subprocess.Popen[bytes]) -> bool:
+    def _training(self, process: Running) -> bool:
         """Some steps on: more than nothing, so that the whole comes to an end."""
         self._before_first_step(process)
         have, more = self._count("metrics.jsonl", '"loss"'), self.draw.randint(2, 9)
@@ -93,7 +98,7 @@ class Victim:
         self._pause(0.04)
         return True
 
-    def _writing(self, process: subprocess.Popen[bytes]) -> bool:
+    def _writing(self, process: Running) -> bool:
         """A checkpoint is being written: stopped first, to see that the kill will land in it."""
         self._before_first_step(process)
         while process.poll() is None:
@@ -107,9 +112,7 @@ class Victim:
 
     # --- watching ---------------------------------------------------------------------------------
 
-    def _until(
-        self, process: subprocess.Popen[bytes], happened: Callable[[], bool], nap: float = 0.001
-    ) -> None:
+    def _until(self, process: Running, happened: Callable[[], bool], nap: float = 0.001) -> None:
         begin = time.monotonic()
         while process.poll() is None and not happened():
             assert time.monotonic() - begin < PATIENCE, "nothing happens"
@@ -129,14 +132,17 @@ class Victim:
 
     # --- processes --------------------------------------------------------------------------------
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, *, loading: bool = False) -> Running:
         """As a person would: resume where there is a run, else start one."""
         log = self.run.with_suffix(f".{len(self.said)}.log")
         self.said.append(str(log))
+        words = ["train", self.recipe, "--run", str(self.run)]
+        if (self.run / "recipe.toml").is_file():
+            words = ["resume", str(self.run)]
         with open(log, "wb") as stderr:
-            if (self.run / "recipe.toml").is_file():
-                return start("resume", self.run, cwd=self.folder, stderr=stderr)
-            return start("train", self.recipe, "--run", self.run, cwd=self.folder, stderr=stderr)
+            if loading:
+                return start(*words, cwd=self.folder, stderr=stderr)
+            return self.forks.start(*words, cwd=self.folder, stderr=stderr)
 
-    def _why(self, process: subprocess.Popen[bytes]) -> str:
+    def _why(self, process: Running) -> str:
         return f"exit code {process.returncode}: {Path(self.said[-1]).read_text()[-3000:]}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shlex
+import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from tests.forking.client import ask
+from tests.forking.client import begin, ended
 
 HERE = Path(__file__).parent
 PLAIN = {"NO_COLOR": "1", "COLUMNS": "200"}
@@ -25,6 +31,38 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+class Process:
+    """A command that runs, as far as `subprocess.Popen` has the same."""
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self._connection = connection
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, if it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once it has ended."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("fromscratch", timeout or 0.0)
+            self.returncode = ended(self._connection)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """As the system would."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it without warning."""
+        self.send_signal(signal.SIGKILL)
 
 
 class Forks:
@@ -50,25 +88,52 @@ class Forks:
             assert self._server.stdout.readline() == "ready\n"
         return path
 
-    def run(self, *arguments: str, cwd: Path) -> Answer:
-        """Runs one command to its end, without anything on its standard input."""
+    def run(
+        self,
+        *arguments: str,
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+        before: Path | None = None,
+    ) -> Answer:
+        """Runs one command to its end, without anything on its standard input.
+
+        Args:
+            arguments: Of `fromscratch`.
+            cwd: Where it runs.
+            environment: What it sees besides this process's.
+            before: A program in Python that the process runs first.
+        """
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
             open(os.devnull, "rb") as nothing,
         ):
-            code = ask(
+            running, _ = begin(
                 self.socket,
                 arguments,
                 cwd=str(cwd),
-                environment=os.environ | PLAIN,
+                environment=os.environ | PLAIN | dict(environment or {}),
+                before=before,
                 streams=[file.fileno() for file in (nothing, out, err)],
             )
+            code = ended(running)
             said = []
             for file in (out, err):
                 file.seek(0)
                 said.append(file.read().decode("utf-8").replace("\r\n", "\n"))
         return Answer(code, *said)
+
+    def start(self, *arguments: str, cwd: Path, stderr: IO[bytes] | None = None) -> Process:
+        """Starts one command; what it says, but for errors, goes nowhere."""
+        with open(os.devnull, "r+b") as nothing:
+            files = (nothing, nothing, stderr or nothing)
+            streams = [file.fileno() for file in files]
+            environment = os.environ | PLAIN
+            return Process(
+                *begin(
+                    self.socket, arguments, cwd=str(cwd), environment=environment, streams=streams
+                )
+            )
 
     def program(self, path: Path) -> None:
         """Makes `path` an executable that does what `fromscratch` does."""

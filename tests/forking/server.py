@@ -11,10 +11,12 @@ say, is tested with a process of its own.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -38,6 +40,8 @@ def run(job: dict[str, Any], streams: list[int]) -> int:
     sys.argv = ["fromscratch", *job["arguments"]]
     code: object = 0
     try:
+        if "before" in job:
+            runpy.run_path(job["before"])
         main()
     except SystemExit as end:
         code = end.code
@@ -60,8 +64,10 @@ def answer(connection: socket.socket) -> None:
     if child == 0:
         connection.close()
         os._exit(run(json.loads(message), streams))
+    connection.sendall(child.to_bytes(8, "big"))
     _, status = os.waitpid(child, 0)
-    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    with contextlib.suppress(OSError):  # who started it may have ended
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def serve(path: str) -> None:

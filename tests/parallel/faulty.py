@@ -1,10 +1,8 @@
-"""The command line with a fault in it: windows with a mark give a loss that is no number."""
+"""Run before a command, a fault: windows with a mark give a loss that is no number."""
 
 import math
-import sys
 from typing import Any
 
-from fromscratch.cli.main import main
 from fromscratch.runs import session
 
 MARK = ord("~")
@@ -18,6 +16,4 @@ def loss(model: Any, batch: Any) -> Any:
     return value * math.nan if bool((batch.ids == MARK).any()) else value
 
 
-if __name__ == "__main__":
-    session.next_token_loss = loss
-    main(sys.argv[1:])
+session.next_token_loss = loss

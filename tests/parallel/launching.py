@@ -1,13 +1,17 @@
-"""Real processes, started by torchrun as a person would, on this machine's CPU."""
+"""Real processes on this machine's CPU: started by torchrun as a person would, or by a fork."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch.distributed.run
+
+from tests.forking.forks import Answer, Forks
 
 PATIENCE = 240.0
 """Seconds after which processes that do nothing are taken for a failure."""
@@ -29,6 +33,32 @@ def torchrun(
             stdout=said,
             stderr=said,
         )  # fmt: skip
+
+
+def forked(
+    forks: Forks, *arguments: str | Path, cwd: Path, before: Path, processes: int = 2
+) -> list[Answer]:
+    """How processes end that were told what torchrun tells its own, and need not import anything.
+
+    Args:
+        forks: Where they come from.
+        arguments: Of `fromscratch`.
+        cwd: Where they run.
+        before: A program that each runs first.
+        processes: How many.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+
+    def run(rank: int) -> Answer:
+        mine = world | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+        words = map(str, arguments)
+        return forks.run(*words, cwd=cwd, environment=mine, before=before)
+
+    with ThreadPoolExecutor(processes) as pool:
+        return list(pool.map(run, range(processes)))
 
 
 def process_of(launcher: subprocess.Popen[bytes], rank: int) -> int:

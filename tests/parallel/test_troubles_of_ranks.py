@@ -2,17 +2,17 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import PATIENCE, torchrun
+from launching import forked
+
+from tests.forking.forks import Forks
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(__file__).with_name("faulty.py")
+FAULT = Path(__file__).with_name("faulty.py")
 RECIPE = """
 name = "troubled"
 [model]
@@ -64,7 +64,7 @@ IN_16_BITS = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """Two kinds of text, a recipe, and what one process made of it."""
     root = tmp_path_factory.mktemp("place")
     draw = random.Random(0)
@@ -75,21 +75,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / kind / f"{i}.txt").write_text(f"{i}{text}")
     (root / "recipe.toml").write_text(RECIPE)
     for name, changes in {"alone": [], "alone-16": IN_16_BITS}.items():
-        done = subprocess.run(
-            [sys.executable, PROGRAM, "train", "recipe.toml", "--run", name, *changes],
-            cwd=root, capture_output=True, text=True,
-            timeout=PATIENCE, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        words = ["train", "recipe.toml", "--run", name, *changes]
+        done = forks.run(*words, cwd=root, before=FAULT)
+        assert done.code == 0, done.err
     return root
 
 
-def together(place: Path, name: str, *changes: str) -> Path:
+def together(forks: Forks, place: Path, name: str, *changes: str) -> Path:
     """The run that two ranks make."""
-    log = place / f"{name}.log"
     words = ["train", "recipe.toml", "--run", name, *changes]
-    launcher = torchrun("--", PROGRAM, *words, cwd=place, log=log)
-    assert launcher.wait(PATIENCE) == 0, log.read_text()[-4000:]
+    for rank in forked(forks, *words, cwd=place, before=FAULT):
+        assert rank.code == 0, rank.err
     return place / name
 
 
@@ -111,9 +107,9 @@ def events(run: Path, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
-def test_they_go_back_together_and_measure_the_same(place: Path, mode: str):
+def test_they_go_back_together_and_measure_the_same(forks: Forks, place: Path, mode: str):
     changes = {"ddp": ["train.micro_batch=auto"], "fsdp": ["parallel.mode=fsdp"]}[mode]
-    alone, run = place / "alone", together(place, mode, *changes)
+    alone, run = place / "alone", together(forks, place, mode, *changes)
     assert [(e["step"], e["to_step"]) for e in events(alone, "rolled_back")] == [(15, 10)]
     for name in ("rolled_back", "skipped_step", "phase"):
         assert events(run, name) == events(alone, name), name
@@ -143,21 +139,20 @@ def flat(row: dict[str, Any], key: str = "") -> dict[str, float]:
 
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
-def test_a_loss_scale_is_that_of_one_alone(place: Path, mode: str):
+def test_a_loss_scale_is_that_of_one_alone(forks: Forks, place: Path, mode: str):
     alone = place / "alone-16"
-    run = together(place, f"16-{mode}", *IN_16_BITS, f"parallel.mode={mode}")
+    run = together(forks, place, f"16-{mode}", *IN_16_BITS, f"parallel.mode={mode}")
     overflows = events(alone, "overflow")
     assert len(overflows) > 2
     assert events(run, "overflow") == overflows
     assert losses(run) == pytest.approx(losses(alone), rel=2e-3)
 
 
-def test_a_state_that_cannot_be_cut_is_refused_before_anything_is_made(place: Path):
-    log = place / "8bit.log"
+def test_a_state_that_cannot_be_cut_is_refused_before_anything_is_made(forks: Forks, place: Path):
     words = ["train", "recipe.toml", "optim.name=adamw8bit", "parallel.mode=fsdp", "--run", "new"]
-    launcher = torchrun("--", PROGRAM, *words, cwd=place, log=log)
-    assert launcher.wait(PATIENCE) != 0
-    said = log.read_text()
+    ranks = forked(forks, *words, cwd=place, before=FAULT)
+    assert [rank.code for rank in ranks] == [2, 2]
+    said = ranks[0].err
     assert said.count("error: ") == 1
     assert "adamw8bit" in said
     assert "parallel.mode=ddp" in said
