@@ -169,7 +169,9 @@ def write_checked(
     ids = some_ids(meant.model.config.vocab_size, meant.model.config.context)
     reader = compare(logits_of(meant.model), _opened(folder), ids)
     check_same(reader, "transformers")
-    rounding = compare(logits_of(bundle.model), logits_of(meant.model), ids)
+    rounding = reader.none()
+    if dtype != "float32":
+        rounding = compare(logits_of(bundle.model), logits_of(meant.model), ids)
     if not rounding.kl <= WORST_KL[dtype]:
         raise UserError(
             f"Rounded to {dtype}, the model predicts something else: it loses {rounding.kl:.2g} "
