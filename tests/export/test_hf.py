@@ -157,6 +157,25 @@ def test_the_card_says_what_the_run_says_and_nothing_else(run, tmp_path):
     assert (tmp_path / "out/training.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_card_of_a_finetuned_model_names_its_base(run, tmp_path):
+    recipe = run.parents[1] / "recipe.toml"
+    for named, said in (
+        ("org/base", "made from org/base (weights with sha256 `abcdef`) by supervised finetuning"),
+        ("/home/somebody/secret/base", "made from base (weights"),
+    ):
+        text = RECIPE.replace("steps = 6", 'steps = 6\nobjective = "sft"')
+        base = f'[base]\nmodel = "{named}"\nsha256 = "abcdef"\n'
+        recipe.write_text(text + base)
+        out = tmp_path / ("hub" if named == "org/base" else "here")
+        export_hf(run, load_bundle(run), out)
+        card = (out / "README.md").read_text()
+        assert said in card
+        assert "from nothing" not in card
+        assert "secret" not in card
+        assert "tokens a parameter" not in card  # of finetuning alone, which says nothing
+        assert ModelCard(card).data.base_model == ("org/base" if named == "org/base" else None)
+
+
 def test_the_card_of_a_model_without_a_run(tmp_path):
     export_hf("made", bundle(), tmp_path / "out")
     text = (tmp_path / "out/README.md").read_text()

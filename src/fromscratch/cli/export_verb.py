@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import typer
 
 from fromscratch.cli.show import say, size
+from fromscratch.cli.working import working
 from fromscratch.foundation.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def run(
         from fromscratch.export.push import check_push
 
         check_push(push, _kind(to), public=public)
-    bundle = _load(model, template)
+    with working("reading the model"):
+        bundle = _load(model, template)
     if to == "gguf":
         _to_gguf(bundle, wanted, type or "f16", approximate_gelu)
     elif to == "hf":
@@ -136,14 +138,15 @@ def _to_gguf(bundle: ModelBundle, wanted: _Wanted, type: str, approximate_gelu: 
     from fromscratch.export.to_gguf import export_gguf
 
     kinds: tuple[FileType, ...] = get_args(FileType)
-    made = export_gguf(
-        bundle,
-        wanted.out,
-        type=kinds[kinds.index(type)],
-        name=wanted.name,
-        licence=wanted.licence,
-        approximate_gelu=approximate_gelu,
-    )
+    with working("writing, reading back, comparing"):
+        made = export_gguf(
+            bundle,
+            wanted.out,
+            type=kinds[kinds.index(type)],
+            name=wanted.name,
+            licence=wanted.licence,
+            approximate_gelu=approximate_gelu,
+        )
     if wanted.as_json:
         typer.echo(json.dumps(asdict(made), default=str, indent=2))
         return
@@ -172,16 +175,17 @@ def _to_hf(
     from fromscratch.export.to_hf import DType, export_hf
 
     dtypes: tuple[DType, ...] = get_args(DType)
-    made = export_hf(
-        wanted.model,
-        bundle,
-        wanted.out,
-        dtype=dtypes[dtypes.index(dtype)],
-        name=wanted.name or wanted.push,
-        licence=wanted.licence,
-        price=price,
-        watts=watts,
-    )
+    with working("writing, reading back, comparing"):
+        made = export_hf(
+            wanted.model,
+            bundle,
+            wanted.out,
+            dtype=dtypes[dtypes.index(dtype)],
+            name=wanted.name or wanted.push,
+            licence=wanted.licence,
+            price=price,
+            watts=watts,
+        )
     address = _pushed(wanted, "model")
     if wanted.as_json:
         typer.echo(json.dumps(asdict(made) | {"pushed": address}, default=str, indent=2))
@@ -202,13 +206,14 @@ def _to_space(bundle: ModelBundle, wanted: _Wanted, dtype: str) -> None:
     from fromscratch.export.to_space import export_space
 
     dtypes: tuple[DType, ...] = get_args(DType)
-    made = export_space(
-        bundle,
-        wanted.out,
-        dtype=dtypes[dtypes.index(dtype)],
-        name=wanted.name or wanted.push,
-        licence=wanted.licence,
-    )
+    with working("writing, reading back, comparing"):
+        made = export_space(
+            bundle,
+            wanted.out,
+            dtype=dtypes[dtypes.index(dtype)],
+            name=wanted.name or wanted.push,
+            licence=wanted.licence,
+        )
     address = _pushed(wanted, "space")
     if wanted.as_json:
         typer.echo(json.dumps(asdict(made) | {"pushed": address}, default=str, indent=2))
@@ -224,7 +229,8 @@ def _pushed(wanted: _Wanted, kind: Kind) -> str | None:
         return None
     from fromscratch.export.push import push_folder
 
-    return push_folder(wanted.out, wanted.push, kind, public=wanted.public)
+    with working("uploading"):
+        return push_folder(wanted.out, wanted.push, kind, public=wanted.public)
 
 
 def _say_pushed(address: str | None, wanted: _Wanted) -> None:

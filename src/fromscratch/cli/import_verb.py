@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from fromscratch.cli.show import print_warning, say
+from fromscratch.cli.working import working
 
 
 def run(
@@ -34,7 +35,8 @@ def run(
     """
     from fromscratch.export.importing import import_checkpoint
 
-    made = import_checkpoint(checkpoint, out, tokenizer=tokenizer, overrides=overrides or [])
+    with working("reading, and comparing"):
+        made = import_checkpoint(checkpoint, out, tokenizer=tokenizer, overrides=overrides or [])
     if as_json:
         content = asdict(made) | {"config": made.config.model_dump()}
         typer.echo(json.dumps(content, default=str, indent=2))

@@ -87,6 +87,8 @@ def _header(bundle: ModelBundle, known: CardFacts, options: CardOptions) -> str:
     sets = list(dict.fromkeys(s.hub_name for s in known.sources if s.hub_name))
     if sets:
         lines.append(f"datasets: {json.dumps(sets)}")
+    if known.base is not None and known.base.on_hub:
+        lines.append(f"base_model: {json.dumps(known.base.name)}")
     results = _results(known)
     if results:
         name = options.name.rpartition("/")[2]
@@ -112,14 +114,24 @@ def _results(known: CardFacts) -> list[dict[str, object]]:
 
 def _opening(bundle: ModelBundle, known: CardFacts) -> str:
     total = sum(p.numel() for p in bundle.model.parameters())
-    kind = "chat model" if bundle.template is not None else "base model, which continues text"
-    text = f"A language model of {count(total)} parameters, trained from nothing: a {kind}."
+    kind = "a chat model" if bundle.template is not None else "a base model, which continues text"
+    text = f"A language model of {count(total)} parameters: {kind}."
+    if known.base is not None:
+        mark = f" (weights with sha256 `{known.base.sha256[:16]}`)" if known.base.sha256 else ""
+        text += f" It was made from {known.base.name}{mark} by {_how(known.base.objective)}."
+    elif known.record is not None:
+        text += " It was trained from nothing."
     tokens = known.weights.tokens
     if tokens:
-        text += f" It was trained on {count(tokens)} tokens"
+        text += f" {'That' if known.base else 'It'} took {count(tokens)} tokens"
         names = [s.hub_name or s.origin for s in known.sources]
         text += f" of {_listed(names)}." if names else "."
     return text
+
+
+def _how(objective: str) -> str:
+    known = {"pretrain": "further pretraining", "sft": "supervised finetuning"}
+    return known.get(objective, f"training on preferences ({objective.upper()})")
 
 
 def _use(bundle: ModelBundle, options: CardOptions) -> str:
@@ -277,7 +289,7 @@ def _limits(bundle: ModelBundle, known: CardFacts) -> str:
     if bundle.template is None:
         limits.append("It was not finetuned: it continues text, and does not follow instructions.")
     tokens = known.weights.tokens
-    if tokens and tokens / total < _CHINCHILLA:
+    if tokens and known.base is None and tokens / total < _CHINCHILLA:
         limits.append(
             f"It saw {tokens / total:.2g} tokens a parameter; about {_CHINCHILLA} are the best use "
             "of a budget (Hoffmann et al. 2022), so a smaller model would do as well."

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fromscratch.checkpoint.bundle import ModelBundle
+from fromscratch.checkpoint.hub_model import is_hub_name
 from fromscratch.data.shards import is_prepared, load_manifest
 from fromscratch.evaluate.evaluated import evaluated_model, run_of
 from fromscratch.evaluate.records import EvalRecord, EvaluatedModel
@@ -34,7 +35,7 @@ from fromscratch.report.record import RunRecord
 from fromscratch.report.settings import defaults, flat
 
 # What is said elsewhere on the card, or would tell where things lie on somebody's machine.
-_ELSEWHERE = ("name", "description", "data.path", "data.source", "track.", "checkpoint.")
+_ELSEWHERE = ("name", "description", "data.path", "data.source", "track.", "checkpoint.", "base.")
 _HUB_NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)")
 
 
@@ -68,6 +69,23 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
+class BaseFacts:
+    """The model that a run started from.
+
+    Attributes:
+        name: On the hub `ORG/NAME`, else the last part of its path, or its run.
+        on_hub: Whether it is a name on the hub.
+        sha256: Of its weights.
+        objective: What was trained then: `sft`, `dpo`, ...
+    """
+
+    name: str
+    on_hub: bool
+    sha256: str
+    objective: str
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """What a card says.
 
@@ -75,6 +93,7 @@ class CardFacts:
         weights: Which weights: their sha256, step, tokens.
         record: What the run's files say; None without a run.
         facts: What that comes down to.
+        base: The model that the run started from; None where it began with nothing.
         sources: Of the training text.
         prepared: What the run recorded of its data when it began.
         settings: The recipe's differences from the defaults.
@@ -87,6 +106,7 @@ class CardFacts:
     weights: EvaluatedModel
     record: RunRecord | None = None
     facts: Facts | None = None
+    base: BaseFacts | None = None
     sources: tuple[SourceFacts, ...] = ()
     prepared: Mapping[str, object] = field(default_factory=dict)
     settings: tuple[tuple[str, object], ...] = ()
@@ -116,6 +136,7 @@ def card_facts(named: str | Path, bundle: ModelBundle) -> CardFacts:
         weights=weights,
         record=record,
         facts=facts,
+        base=_base(record.recipe),
         sources=_sources(record),
         prepared=prepared if isinstance(prepared, Mapping) else {},
         settings=_settings(record.recipe, bundle.model.config),
@@ -124,6 +145,21 @@ def card_facts(named: str | Path, bundle: ModelBundle) -> CardFacts:
         evals=of_these,
         other_evals=len(evals) - len(of_these),
     )
+
+
+def _base(recipe: Mapping[str, Any]) -> BaseFacts | None:
+    base, train = recipe.get("base"), recipe.get("train")
+    named = base.get("model") if isinstance(base, Mapping) else None
+    if not isinstance(base, Mapping) or not isinstance(named, str) or not named:
+        return None
+    objective = train.get("objective", "pretrain") if isinstance(train, Mapping) else "pretrain"
+    path = Path(named)
+    if path.is_absolute():
+        run = run_of(path)
+        name = run.name if run is not None else path.name
+    else:
+        name = named
+    return BaseFacts(name, is_hub_name(named), str(base.get("sha256", "")), str(objective))
 
 
 def _validation(record: RunRecord, step: int | None) -> Validation | None:

@@ -37,7 +37,10 @@ from fromscratch.tokenizer.tokenizer import Tokenizer
 
 _GPT2_ROWS = range(50257, 50257 + 128)  # its ids, and those padded to a multiple of 64 or 128
 _COMPARED = 96
-_PAGE = 256
+_PAGE = 1024  # tokens
+_WINDOW = 256
+# How much better, in nats a token, a number of heads must be than the next to be named.
+_CLEARLY = 0.1
 # A model that predicts English no better than this share of a uniform guess is not itself.
 _HARDLY_BETTER = 0.85
 
@@ -272,11 +275,13 @@ def page_loss(model: GPT, tokenizer: Tokenizer) -> float | None:
         ids = tokenizer.encode(" ".join(topics["assignment"].split()))
     except UserError:  # a vocabulary of characters that lacks one of them
         return None
-    ids = ids[: min(_PAGE, model.config.context) + 1]
-    if len(ids) < 3:
+    length = min(_WINDOW, model.config.context)
+    starts = range(0, min(len(ids), _PAGE) - length, length)
+    if not starts:
         return None
-    tensor = torch.tensor(ids)
-    return float(F.cross_entropy(logits_of(model)(tensor[None, :-1])[0], tensor[1:]))
+    windows = torch.tensor([ids[start : start + length + 1] for start in starts])
+    logits = logits_of(model)(windows[:, :-1])
+    return float(F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten()))
 
 
 def _which_heads(found: ForeignModel, values: Mapping[str, Any], tokenizer: Tokenizer) -> UserError:
@@ -290,12 +295,11 @@ def _which_heads(found: ForeignModel, values: Mapping[str, Any], tokenizer: Toke
             losses[n_head] = loss
     what = "The checkpoint does not say how many heads it has, and no shape tells it."
     best = sorted(losses, key=lambda n: losses[n])[:2]
-    if len(best) == 2 and losses[best[0]] < losses[best[1]] - 0.05:
+    if len(best) == 2 and losses[best[0]] < losses[best[1]] - _CLEARLY:
         what += (
             f" A page of English it predicts best with {best[0]} ({losses[best[0]]:.2f} nats a "
             f"token; with {best[1]} {losses[best[1]]:.2f})."
         )
-    else:
-        what += f" Counts that divide its width of {width}: {', '.join(map(str, counts))}."
-    example = best[0] if best else counts[0]
-    return UserError(what, fix=f"Say it: n_head={example}, if that is what it was trained with.")
+        return UserError(what, fix=f"If that is right, say it: n_head={best[0]}.")
+    what += f" Counts that divide its width of {width}: {', '.join(map(str, counts))}."
+    return UserError(what, fix="Say the one that it was trained with, as n_head=NUMBER.")
