@@ -57,11 +57,11 @@ class Packed:
 
     Attributes:
         matrix: Opaque: only `product` can read it.
-        version: Of the matrix when it was copied; after a change the copy is not used any more.
+        state: Of what was copied; after a change the copy is not used any more.
     """
 
     matrix: Tensor
-    version: int
+    state: tuple[int, int]
 
 
 def product(
@@ -85,7 +85,7 @@ def product(
         rows = x.view(2, 1, -1)
         both = torch.cat([_one_row(row, weight, bias) for row in rows])
         return both.view(*x.shape[:-1], -1)
-    fresh = packed is not None and packed.version == _version(weight)
+    fresh = packed is not None and packed.state == state_of(weight)
     matrix = packed.matrix if packed is not None and fresh else weight
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
     return out
@@ -94,12 +94,12 @@ def product(
 def pack(weight: Tensor) -> Packed:
     """A copy of (M, K) from which `product` is faster for three rows and more."""
     matrix = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_FOR)
-    return Packed(matrix, _version(weight))
+    return Packed(matrix, state_of(weight))
 
 
-def _version(weight: Tensor) -> int:
-    """Counts the changes of a matrix; torch does not count those of inference tensors."""
-    return 0 if weight.is_inference() else weight._version
+def state_of(weight: Tensor) -> tuple[int, int]:
+    """Where a matrix is and how often it was changed, which torch does not count in inference."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
