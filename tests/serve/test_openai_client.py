@@ -178,6 +178,10 @@ def test_settings_are_obeyed(live: Live) -> None:
     assert says(logit_bias={str(ord("z")): 100}) == "zzzzzz"
     once = says(logit_bias={str(ord("z")): 40}, presence_penalty=2, frequency_penalty=2)
     assert once.startswith("z")
+    for least in (1e-300, 1e-7, 1e-5):
+        assert says(temperature=least, top_p=5e-324) == "time t"
+        assert says(temperature=least, extra_body={"repetition_penalty": 0.01})
+        assert says(temperature=least, extra_body={"repetition_penalty": 100.0, "min_p": 1})
     wild = {says(temperature=50, seed=s) for s in range(3)}
     assert len(wild) == 3
     assert says(temperature=50, seed=1, top_p=1e-6) == "time t"

@@ -143,7 +143,7 @@ class _Writing(_Asked):
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = Field(
         None, description="Drop tokens less likely than this share of the likeliest [0]. Beyond."
     )
-    repetition_penalty: Annotated[Number, Field(gt=0, le=100)] | None = Field(
+    repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = Field(
         None, description="Divides the logits of tokens seen before [1]. Beyond OpenAI's."
     )
     truncate: bool | None = Field(
