@@ -3,7 +3,8 @@
 In one process, in turns, each turn a greedy continuation of every kind; medians over the turns.
 `tokens/s` is that of the whole call, the prompt's reading included; `decoding` leaves out the time
 to the first token. The roofline is measured in the same turns: a sum over every matrix that a token
-needs, which reads each weight once. Every continuation of ours in float32 is compared with
+needs, which reads each weight once; and the same with the keys and values of the prompt, of every
+layer, which a token needs as well. Every continuation of ours in float32 is compared with
 transformers': the first tokens must be the same (after a near-tie two correct programs part).
 
     python benchmarks/generate.py                              # GPT-2 124M, 2 threads, 5 turns
@@ -101,12 +102,12 @@ def ours(model, prompts, new: int) -> tuple[Clock, list[int]]:
     return clock, ids
 
 
-def roofline(matrices) -> float:
-    """Times a second that all weights of a token can be read."""
+def seconds_to_read(tensors) -> float:
+    """How long it takes to read them all once."""
     begin = time.perf_counter()
-    for matrix in matrices:
-        matrix.sum()
-    return 1 / (time.perf_counter() - begin)
+    for tensor in tensors:
+        tensor.sum()
+    return time.perf_counter() - begin
 
 
 def speed(given: argparse.Namespace) -> None:
@@ -116,6 +117,7 @@ def speed(given: argparse.Namespace) -> None:
 
     from fromscratch.checkpoint.bundle import load_model
     from fromscratch.generate.ready import quantize
+    from fromscratch.model.kv_cache import KVCache
 
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -135,35 +137,47 @@ def speed(given: argparse.Namespace) -> None:
         "ours, int8": lambda ids, new: ours(eight, ids, new),
     }
     clocks: dict[tuple, list[Clock]] = {}
-    roofs: dict[tuple, list[float]] = {}
+    reads: dict[tuple, list[tuple[float, float]]] = {}
+    caches = {}
+    for length, rows in sizes:
+        cache = KVCache(model.config, rows)
+        views = [x[:, :, :length] for kept in (cache.keys, cache.values) for x in kept.zero_()]
+        caches[length, rows] = views
     with torch.inference_mode():
         for turn in range(given.turns + 1):  # the first one warms up
             for size, ids in prompts.items():
                 told = {}
                 for name, run in who.items():
-                    roof = [roofline(matrices) for _ in range(5)]
+                    read = [
+                        (seconds_to_read(matrices), seconds_to_read(caches[size])) for _ in range(5)
+                    ]
                     clock, told[name] = run(ids, given.new if turn else 4)
                     if turn:
                         clocks.setdefault((size, name), []).append(clock)
-                        roofs.setdefault(size, []).extend(roof)
+                        reads.setdefault(size, []).extend(read)
                 same = [a == b for a, b in zip(told["ours"], told["transformers"], strict=True)]
                 print(f"{size}: the same first {[*same, False].index(False)}", file=sys.stderr)
-    report(clocks, roofs)
+    report(clocks, reads)
 
 
-def report(clocks: dict, roofs: dict) -> None:
+def report(clocks: dict, reads: dict) -> None:
     """Prints the table."""
-    print("| prompt x rows | | tokens/s | against transformers | decoding | of the roofline |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| prompt x rows | | tokens/s | against transformers | decoding | of the weights' roofline "
+        "| with the cache's |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for (size, name), seen in clocks.items():
         rows = size[1]
         whole = rows * statistics.median(c.whole for c in seen)
         peer = rows * statistics.median(c.whole for c in clocks[size, "transformers"])
         decoding = rows * statistics.median(c.decoding for c in seen)
-        roof = statistics.median(roofs[size])
+        weights = 1 / statistics.median(w for w, _ in reads[size])
+        both = 1 / statistics.median(w + c for w, c in reads[size])
         print(
             f"| {size[0]} x {rows} | {name} | {whole:.1f} | {whole / peer:.2f} | {decoding:.1f} | "
-            f"{decoding / rows / roof:.0%} of {roof:.0f} |"
+            f"{decoding / rows / weights:.0%} of {weights:.0f} | {decoding / rows / both:.0%} of "
+            f"{both:.0f} |"
         )
     print(f"load while this ran: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
 

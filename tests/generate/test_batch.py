@@ -10,6 +10,7 @@ from fromscratch.foundation.errors import UserError
 from fromscratch.generate.batch import Completion, Request, complete, generate_batch, samples_of
 from fromscratch.generate.engine import generate_ids, generate_text
 from fromscratch.generate.sampling import SamplingOptions
+from fromscratch.model import few_rows
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.tokenizer.build import bytes_tokenizer
@@ -146,3 +147,13 @@ def test_nothing_is_asked_for_and_nothing_is_given():
     assert generate_batch(
         SPEAKER, [[1]], max_new_tokens=0, options=GREEDY, is_done=lambda number, ids: True
     ) == [[]]
+
+
+def test_a_model_in_training_is_neither_packed_nor_left_in_evaluation():
+    model = GPT(ModelConfig(family="gpt2", **SHAPE), seed=1).train()
+    four = {"max_new_tokens": 3, "options": GREEDY, "is_done": lambda number, ids: False}
+    generate_batch(model, [[1], [2], [3], [4]], **four)
+    assert model.training
+    assert model.packed_head is None
+    generate_batch(model.eval(), [[1], [2], [3], [4]], **four)
+    assert (model.packed_head is not None) == few_rows.is_available("cpu")

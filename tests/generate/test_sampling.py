@@ -149,25 +149,25 @@ def test_draws_do_not_follow_another_distribution(choice, other):
     ids=str,
 )
 def test_a_sampler_draws_from_the_changed_logits(more):
-    """Each draw is the third of a sequence: the prompt 0, 6 and then 1, 1 were there before."""
+    """Each draw is the third of a sequence: the prompt 0, 6 and then 3, 3 were there before."""
     changed = np.array(LOGITS)
     for token, bias in more.get("logit_bias", {}).items():
         changed[token] += bias
-    for token in {0, 6, 1}:
+    for token in {0, 6, 3}:
         factor = more.get("repetition_penalty", 1.0)
         changed[token] = changed[token] / factor if changed[token] > 0 else changed[token] * factor
-    changed[1] -= more.get("presence_penalty", 0.0) + 2 * more.get("frequency_penalty", 0.0)
+    changed[3] -= more.get("presence_penalty", 0.0) + 2 * more.get("frequency_penalty", 0.0)
     plain = {"temperature": more.get("temperature", 1.0), "min_p": more.get("min_p", 0.0)}
     expected = reference(changed, **(PLAIN | plain))
     drawn = []
-    for seed in range(2_000):
+    for seed in range(1_000):
         sampler = Sampler(
             SamplingOptions(**({"temperature": 1.0, "top_k": 0, "seed": seed} | more)), [0, 6]
         )
         forced = torch.full((len(LOGITS),), -torch.inf)
-        forced[1] = 0.0
+        forced[3] = 0.0
         for _ in range(2):
-            assert sampler.choose(forced) == 1
+            assert sampler.choose(forced) == 3
         drawn.append(sampler.choose(torch.tensor(LOGITS)))
     assert fits(np.array(drawn), expected)
     assert not fits(np.array(drawn), reference(LOGITS, **(PLAIN | plain)))

@@ -42,7 +42,8 @@ def test_two_rows_give_exactly_what_each_gives_and_strides_do_not_matter():
 
 def test_a_layer_that_is_trained_does_not_use_them():
     layer = Linear(16, 8)
-    layer.packed = few_rows.pack(torch.zeros(8, 16))  # would show
+    zeros = few_rows.pack(torch.zeros(8, 16)).matrix  # would show
+    layer.packed = few_rows.Packed(zeros, few_rows.state_of(layer.weight))
     x = torch.randn(3, 16)
     assert not few_rows.suits(x)
     out = layer(x)
@@ -55,3 +56,18 @@ def test_a_layer_that_is_trained_does_not_use_them():
         assert not few_rows.suits(torch.randn(64, 16))
         with torch.autocast("cpu"):
             assert not few_rows.suits(x)
+
+
+@torch.no_grad()
+def test_a_copy_of_a_matrix_that_has_changed_since_is_not_used():
+    layer = torch.nn.Linear(16, 8)
+    packed, x = few_rows.pack(layer.weight), torch.randn(4, 16)
+    before = few_rows.product(x, layer.weight, layer.bias, packed)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    torch.optim.SGD([layer.weight], lr=1.0).step()
+    after = few_rows.product(x, layer.weight, layer.bias, packed)
+    torch.testing.assert_close(after, layer(x))
+    assert (after - before).abs().min() > 1e-3
+    larger = torch.nn.Linear(16, 10)
+    out = few_rows.product(x, larger.weight, larger.bias, packed)
+    torch.testing.assert_close(out, larger(x))

@@ -178,7 +178,7 @@ def _run(
     longest = max(len(request.prompt) + request.max_new_tokens for request in requests)
     was_training = model.training
     model.eval()
-    slots = Slots(model, min(n_slots, len(waiting)), capacity=longest)
+    slots = Slots(model, min(n_slots, len(waiting)), capacity=longest, pack=not was_training)
     waiting.reverse()
     samplers: dict[int, tuple[int, Sampler]] = {}  # by slot
     try:

@@ -20,6 +20,7 @@ import torch
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.foundation.errors import UserError
 from fromscratch.generate.memory import Memory
+from fromscratch.generate.ready import for_one_sequence
 from fromscratch.generate.sampling import Sampler, SamplingOptions
 from fromscratch.generate.slots import check_ids
 from fromscratch.generate.text import TextStream
@@ -97,20 +98,21 @@ def generate_tokens(
     seen_from = window_start(len(tokens), model.config.context)
     fresh = memory.unread(tokens[seen_from:])
     try:
-        for _ in range(max_new_tokens):
-            ids = torch.tensor([fresh], device=model.device)  # (1, T)
-            hidden = model.hidden(ids, cache=memory.cache)[:, -1]  # (1, C)
-            memory.has_read(fresh)
-            logits = model.logits(hidden)[0]  # (P,)
-            token = sampler.choose(logits)
-            if token in stop_ids:
-                return
-            yield with_logprobs(token, logits, top_logprobs)
-            tokens.append(token)
-            fresh = [token]
-            start = window_start(len(tokens), model.config.context)
-            if start != seen_from:
-                seen_from, fresh = start, memory.unread(tokens[start:])
+        with for_one_sequence(model):
+            for _ in range(max_new_tokens):
+                ids = torch.tensor([fresh], device=model.device)  # (1, T)
+                hidden = model.hidden(ids, cache=memory.cache)[:, -1]  # (1, C)
+                memory.has_read(fresh)
+                logits = model.logits(hidden)[0]  # (P,)
+                token = sampler.choose(logits)
+                if token in stop_ids:
+                    return
+                yield with_logprobs(token, logits, top_logprobs)
+                tokens.append(token)
+                fresh = [token]
+                start = window_start(len(tokens), model.config.context)
+                if start != seen_from:
+                    seen_from, fresh = start, memory.unread(tokens[start:])
     finally:
         model.train(was_training)
 

@@ -6,7 +6,8 @@ generate and be evaluated, not be trained or saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -93,6 +94,23 @@ def quantize(model: GPT, to: str) -> GPT:
     model.int8_head = int8.Int8Linear(head.weight, head.bias)
     model.head = None  # the embedding has the shape of the head, which is all that is asked of it
     return model
+
+
+@contextmanager
+def for_one_sequence(model: GPT) -> Iterator[None]:
+    """Within, a step of one token makes a third fewer calls: its products are prepared."""
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, Linear) and few_rows.can_prepare(module.weight)
+    ]
+    for layer in layers:
+        layer.of_one_row = few_rows.product_of_one_row(layer.weight, layer.bias)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.of_one_row = None
 
 
 def pack_for_batches(model: GPT) -> None:

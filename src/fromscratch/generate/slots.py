@@ -68,15 +68,22 @@ class Slots:
         n_slots: How many sequences at a time.
         capacity: Longest sequence, in tokens; the model's context by default, and at most.
         chunk: Tokens of a prompt to read in one step at most.
+        pack: Whether `pack_for_batches` pays: not for a model that goes on being trained.
     """
 
     def __init__(
-        self, model: GPT, n_slots: int, *, capacity: int | None = None, chunk: int = CHUNK
+        self,
+        model: GPT,
+        n_slots: int,
+        *,
+        capacity: int | None = None,
+        chunk: int = CHUNK,
+        pack: bool = True,
     ) -> None:
         assert n_slots > 0, "no slots"
         assert chunk > 0, "an empty portion"
         self.model, self.n_slots, self.chunk = model, n_slots, chunk
-        if n_slots > 2:
+        if pack and n_slots > 2:
             pack_for_batches(model)
         self.capacity = min(capacity or model.config.context, model.config.context)
         self._caches: dict[int, KVCache] = {}  # made when a slot is first used, then kept

@@ -54,7 +54,7 @@ class Head:
     vocab_size: int
     softcap: float = 0.0
     int8: Int8Linear | None = None
-    packed: Tensor | None = None
+    packed: few_rows.Packed | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Maps (..., C) to (..., P); those of padding ids are -inf."""

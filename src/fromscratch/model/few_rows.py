@@ -11,6 +11,8 @@ Shapes: N rows, K inputs, M outputs, G pieces.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -49,8 +51,21 @@ def suits(x: Tensor) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A copy of a matrix in oneDNN's own order.
+
+    Attributes:
+        matrix: Opaque: only `product` can read it.
+        state: Of what was copied; after a change the copy is not used any more.
+    """
+
+    matrix: Tensor
+    state: tuple[int, int]
+
+
 def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Tensor | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Packed | None = None
 ) -> Tensor:
     """X W^T + b, for inputs that `suits` allows.
 
@@ -70,32 +85,62 @@ def product(
         rows = x.view(2, 1, -1)
         both = torch.cat([_one_row(row, weight, bias) for row in rows])
         return both.view(*x.shape[:-1], -1)
-    matrix = weight if packed is None else packed
+    fresh = packed is not None and packed.state == state_of(weight)
+    matrix = packed.matrix if packed is not None and fresh else weight
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
     return out
 
 
-def pack(weight: Tensor) -> Tensor:
-    """A copy of (M, K) in oneDNN's own order; only `product` can read it."""
-    out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_FOR)
-    return out
+def pack(weight: Tensor) -> Packed:
+    """A copy of (M, K) from which `product` is faster for three rows and more."""
+    matrix = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_FOR)
+    return Packed(matrix, state_of(weight))
+
+
+def state_of(weight: Tensor) -> tuple[int, int]:
+    """Where a matrix is and how often it was changed, which torch does not count in inference."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    n_out, n_in = weight.shape
-    whole = n_out - n_out % _PIECES
+    whole = len(weight) - len(weight) % _PIECES
     if not whole:
         return F.linear(x, weight, bias)
-    if whole < n_out:
-        rest = None if bias is None else bias[whole:]
-        most = _one_row(x, weight[:whole], None if bias is None else bias[:whole])
-        return torch.cat((most, F.linear(x, weight[whole:], rest)), dim=-1)
+    if whole == len(weight):
+        return product_of_one_row(weight, bias)(x.contiguous())
+    rest = None if bias is None else bias[whole:]
+    most = _one_row(x, weight[:whole], None if bias is None else bias[:whole])
+    return torch.cat((most, F.linear(x, weight[whole:], rest)), dim=-1)
+
+
+def product_of_one_row(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """What `product` does for one row, with everything prepared that does not depend on the row.
+
+    Args:
+        weight: (M, K), contiguous; M is a multiple of the number of pieces.
+        bias: (M,).
+
+    Returns:
+        Maps (..., K), contiguous and one row in all, to (..., M).
+    """
+    n_out, n_in = weight.shape
     pieces = weight.view(_PIECES, -1, n_in)  # (G, M/G, K)
     # The row as a column, the same one for each piece: (G, K, 1). For MKL to take the kernel that
     # is fast here its last stride must be K.
-    column = x.contiguous().as_strided((_PIECES, n_in, 1), (0, 1, n_in))
+    size, stride = (_PIECES, n_in, 1), (0, 1, n_in)
     if bias is None:
-        out = torch.bmm(pieces, column)  # (G, M/G, 1)
-    else:
-        out = torch.baddbmm(bias.view(_PIECES, -1, 1), pieces, column)
-    return out.view(*x.shape[:-1], -1)
+        return lambda x: torch.bmm(pieces, x.as_strided(size, stride)).view(*x.shape[:-1], n_out)
+    added = bias.view(_PIECES, -1, 1)
+    return lambda x: torch.baddbmm(added, pieces, x.as_strided(size, stride)).view(
+        *x.shape[:-1], n_out
+    )
+
+
+def can_prepare(weight: Tensor) -> bool:
+    """Whether `product_of_one_row` is for this matrix."""
+    return (
+        len(weight) % _PIECES == 0
+        and weight.dtype is torch.float32
+        and weight.is_contiguous()
+        and is_available(weight.device.type)
+    )

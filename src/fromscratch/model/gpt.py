@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.model import few_rows
 from fromscratch.model.attention import Attention, AttentionInputs
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.cross_entropy import Head
@@ -75,7 +76,7 @@ class GPT(nn.Module):
     """Whether training keeps only each block's input and computes the rest again in the backward
     pass: the same gradients for a third more time and much less memory. No part of the model."""
 
-    packed_head: Tensor | None = None
+    packed_head: few_rows.Packed | None = None
     """The head's matrix as `few_rows.pack` made it, for generating."""
 
     position_table: Tensor

@@ -66,11 +66,21 @@ class Activation:
 class Linear(nn.Linear):
     """`torch.nn.Linear`: the same parameters, the same result up to rounding."""
 
-    packed: Tensor | None = None
-    """The weight as `few_rows.pack` made it, for generating; who changes the weight drops it."""
+    packed: few_rows.Packed | None = None
+    """The weight as `few_rows.pack` made it, for generating."""
+
+    of_one_row: Callable[[Tensor], Tensor] | None = None
+    """`few_rows.product_of_one_row` of this layer, while one sequence is generated."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., K) to (..., M)."""
+        if (
+            self.of_one_row is not None
+            and x.numel() == self.in_features
+            and x.is_contiguous()
+            and not torch.is_grad_enabled()
+        ):
+            return self.of_one_row(x)
         return self.of(None, x)
 
     def of(self, function: Activation | None, x: Tensor) -> Tensor:
