@@ -29,6 +29,8 @@ _NUCLEUS = 1024
 """Candidates that are ordered before the whole vocabulary is: that takes as long as a third of a
 forward pass."""
 
+_LEAST_TEMPERATURE = 1e-6
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -70,9 +72,9 @@ class SamplingOptions:
             raise UserError(f"top_p {self.top_p} is not in (0, 1].")
         if not 0 <= self.min_p <= 1:
             raise UserError(f"min_p {self.min_p} is not in [0, 1]; 0 keeps every token.")
-        if not 0 < self.repetition_penalty < math.inf:
+        if not 0.01 <= self.repetition_penalty <= 100:
             raise UserError(
-                f"repetition_penalty {self.repetition_penalty} is not a number above 0; 1 is none."
+                f"repetition_penalty {self.repetition_penalty} is not in 0.01 .. 100; 1 is none."
             )
         for name in ("presence_penalty", "frequency_penalty"):
             if not math.isfinite(getattr(self, name)):
@@ -82,6 +84,11 @@ class SamplingOptions:
                 raise UserError(
                     f"logit_bias {token}: {bias} is not a token id with a number below infinity."
                 )
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest is taken: divided by nearly 0, logits would be infinite."""
+        return self.temperature < _LEAST_TEMPERATURE
 
     def of_sample(self, number: int) -> SamplingOptions:
         """The options of the n-th sample of one prompt: a seed of its own, the first one's as is.
@@ -159,7 +166,7 @@ def next_token(logits: Tensor, options: SamplingOptions, generator: torch.Genera
     Returns:
         (N,) int64 ids on the logits' device.
     """
-    if options.temperature == 0:
+    if options.is_greedy:
         return logits.argmax(dim=-1)
     weights, index = _candidates(logits, options)
     # The inverse of the cumulative distribution: one draw a token, whatever the candidates.

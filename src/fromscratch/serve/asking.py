@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 COMPLETION_TOKENS = 16
 """OpenAI's default of the older route."""
-_LEAST_TEMPERATURE = 1e-6
 _LONG = 20_000
 """Characters that are not encoded between two answers of the event loop."""
 
@@ -269,7 +268,7 @@ class Asking:
     def _options(self, body: ChatRequest | CompletionRequest) -> SamplingOptions:
         try:
             return SamplingOptions(
-                temperature=_tempered(_or(body.temperature, 1.0)),
+                temperature=_or(body.temperature, 1.0),
                 top_k=_or(body.top_k, 0),
                 top_p=_or(body.top_p, 1.0),
                 seed=secrets.randbits(63) if body.seed is None else body.seed,
@@ -296,11 +295,6 @@ class Asking:
             # Finite, also OpenAI's "ban" of -100: were all tokens forbidden, none could be drawn.
             known[int(name)] = bias
         return known
-
-
-def _tempered(temperature: float) -> float:
-    """Nearly 0 is 0: divided by less, logits would be infinite."""
-    return 0.0 if temperature < _LEAST_TEMPERATURE else temperature
 
 
 def _or(value: T | None, otherwise: T) -> T:
