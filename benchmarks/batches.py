@@ -23,7 +23,7 @@ from fromscratch.data.batches import TrainingData, TrainingSource, Windows
 from fromscratch.data.mixture import Mixture
 from fromscratch.data.shards import Shard, TokenStream
 from fromscratch.data.shares import Stage
-from fromscratch.foundation.files import documents_file, shard_file
+from fromscratch.foundation.names import documents_file, shard_file
 from fromscratch.foundation.schedules import StepSettings
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers

@@ -29,7 +29,8 @@ import torch
 from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.watching import unwatched
-from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import RunPaths
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers

@@ -19,7 +19,7 @@ import numpy as np
 
 from fromscratch.data.shards import Manifest, Shard, SourceSummary
 from fromscratch.data.writer import npy_header
-from fromscratch.foundation.files import documents_file, shard_file
+from fromscratch.foundation.names import documents_file, shard_file
 
 _OPEN = """
 import resource, sys, time

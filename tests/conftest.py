@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from fromscratch.data.shards import Shard, TokenStream
-from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
+from fromscratch.foundation.files import sha256_of_file
+from fromscratch.foundation.names import documents_file, shard_file
 from fromscratch.tokenizer.build import gpt2_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
 from tests.data.hub_server import HubServer

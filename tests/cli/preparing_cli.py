@@ -16,7 +16,7 @@ import numpy as np
 
 from fromscratch.data.documents import SPLITS
 from fromscratch.data.shards import load_manifest
-from fromscratch.foundation.files import shard_file
+from fromscratch.foundation.names import shard_file
 from fromscratch.tokenizer.tokenizer import load_tokenizer
 
 ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "200"}

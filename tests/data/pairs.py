@@ -11,7 +11,8 @@ import numpy as np
 from fromscratch.chat.rendering import Rendered
 from fromscratch.data.example_writer import ExampleWriter, side_counts
 from fromscratch.data.examples import FORMAT_VERSION, ExamplesManifest
-from fromscratch.foundation.files import EXAMPLES_MANIFEST, dump_json
+from fromscratch.foundation.files import dump_json
+from fromscratch.foundation.names import EXAMPLES_MANIFEST
 from fromscratch.tokenizer.build import bytes_tokenizer
 
 

@@ -22,7 +22,8 @@ from fromscratch.data.prepared_text import Piece, Place
 from fromscratch.data.shards import Manifest, Shard, load_manifest
 from fromscratch.data.sources import Source
 from fromscratch.data.special_text import SPECIAL_TEXTS, SpecialTextFinder
-from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
+from fromscratch.foundation.files import sha256_of_file
+from fromscratch.foundation.names import documents_file, shard_file
 from fromscratch.tokenizer.build import make_tokenizer
 from fromscratch.tokenizer.tokenizer import load_tokenizer
 from tests.data.peak_memory import PEAK

@@ -19,7 +19,8 @@ from fromscratch.data.prepared_text import (
 )
 from fromscratch.data.shards import Shard
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import documents_file, sha256_of_file, shard_file
+from fromscratch.foundation.files import sha256_of_file
+from fromscratch.foundation.names import documents_file, shard_file
 from fromscratch.tokenizer.build import make_tokenizer, train_bpe
 from fromscratch.tokenizer.tokenizer import Tokenizer
 

@@ -10,7 +10,7 @@ from endings import checkpoint, events
 from filelock import FileLock
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.recipe_files import load_recipe

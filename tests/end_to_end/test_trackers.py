@@ -11,7 +11,7 @@ from endings import lines
 from shown import TensorBoard, Wandb
 from wandb import teardown
 
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track.config import TrackConfig
 from fromscratch.track.jsonl import JsonlTracker
 from fromscratch.track.mirrors import open_mirrors

@@ -20,7 +20,8 @@ from fromscratch.evaluate.records import (
 )
 from fromscratch.export.to_hf import export_hf
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, append_json_line, step_folder
+from fromscratch.foundation.files import append_json_line
+from fromscratch.foundation.names import RunPaths, step_folder
 from tests.export.making import bundle
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

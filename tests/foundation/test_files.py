@@ -27,11 +27,9 @@ from fromscratch.foundation.files import (
     read_json,
     read_json_lines,
     sha256_of_file,
-    shard_file,
-    step_folder,
-    step_of_folder,
     write_atomically,
 )
+from fromscratch.foundation.names import shard_file, step_folder, step_of_folder
 
 
 class TestWriteAtomically:

@@ -17,7 +17,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from transformers import TrainerState
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import RunPaths
 from fromscratch.logs.formats import FORMATS, format_named, format_of
 from fromscratch.logs.importing import ImportOptions, import_logs
 from fromscratch.report.build import build_report

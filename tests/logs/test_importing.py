@@ -10,13 +10,8 @@ from pathlib import Path
 import pytest
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    RunPaths,
-    import_folder,
-    read_json_lines,
-    replaced_folder,
-    sha256_of_file,
-)
+from fromscratch.foundation.files import read_json_lines, sha256_of_file
+from fromscratch.foundation.names import RunPaths, import_folder, replaced_folder
 from fromscratch.logs import lines
 from fromscratch.logs.importing import ImportOptions, import_logs
 from fromscratch.report.build import build_report

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import (
     IMPORTED_METRICS,
     IMPORTED_PICTURE,
     IMPORTED_SAMPLES,
     RunPaths,
-    read_json_lines,
 )
 from fromscratch.logs.importing import import_logs
 from fromscratch.report.build import build_report

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fromscratch.checkpoint.bundle import load_bundle
-from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import RunPaths
 from fromscratch.runs.answers import has_questions
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.pick_up import open_run

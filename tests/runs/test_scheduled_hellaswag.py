@@ -16,7 +16,8 @@ from fromscratch.evaluate.hellaswag import HellaSwag
 from fromscratch.evaluate.hellaswag_items import choose, fingerprint, read_hellaswag
 from fromscratch.evaluate.multiple_choice import answer_items, tally_of
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import RunPaths
 from fromscratch.runs import session as session_module
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.pick_up import open_run

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import trial_lock_file
+from fromscratch.foundation.names import trial_lock_file
 from fromscratch.runs.sweep_plan import Choices, Range, plan_from_json, plan_sweep
 from fromscratch.runs.sweep_results import edges
 from fromscratch.runs.sweep_study import TrialResult, open_sweep

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track.jsonl import JsonlTracker, append_event
 from fromscratch.track.tracker import (
     HealthResult,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wandb import teardown
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track import mirrors, wandb
 from fromscratch.track.config import TrackConfig
 from fromscratch.track.jsonl import JsonlTracker

@@ -11,7 +11,7 @@ import torch
 from fromscratch.checkpoint.host_copy import HostCopy
 from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.checkpoint.store import CheckpointStore, verify
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.build import build_optimizers

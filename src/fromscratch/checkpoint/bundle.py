@@ -28,7 +28,8 @@ from fromscratch.checkpoint.model_files import (
 from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.checkpoint.tensor_file import write_tensors
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import (
     BEST,
     CHECKPOINT_CONFIG,
     CHECKPOINT_GENERATION,
@@ -38,9 +39,6 @@ from fromscratch.foundation.files import (
     CHECKPOINT_WEIGHTS,
     RUN_RECIPE,
     RunPaths,
-    dump_json,
-    read_json,
-    write_atomically,
 )
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT

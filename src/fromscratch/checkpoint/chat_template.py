@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fromscratch.chat.template import Template, template_named, template_names
-from fromscratch.foundation.files import (
-    CHECKPOINT_CHAT_TEMPLATE,
-    CHECKPOINT_TOKENIZER_CONFIG,
-    read_json,
-)
+from fromscratch.foundation.files import read_json
+from fromscratch.foundation.names import CHECKPOINT_CHAT_TEMPLATE, CHECKPOINT_TOKENIZER_CONFIG
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 _JINJA = "chat_template"

@@ -18,7 +18,7 @@ from types import ModuleType
 from fromscratch.checkpoint.model_files import indexed_files, weight_files
 from fromscratch.data.hub_repository import Patience, Repository, hub_library
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.names import (
     CHECKPOINT_CONFIG,
     CHECKPOINT_TOKENIZER,
     CHECKPOINT_TOKENIZER_CONFIG,

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from fromscratch.checkpoint.tensor_file import TensorFile
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import read_json, sha256_of_file
+from fromscratch.foundation.names import (
     CHECKPOINT_CONFIG,
     CHECKPOINT_WEIGHTS,
     CHECKPOINT_WEIGHTS_INDEX,
-    read_json,
-    sha256_of_file,
 )
 
 NAME_A_MODEL = (

@@ -17,14 +17,12 @@ from fromscratch.chat.template import Template
 from fromscratch.checkpoint.bundle import read_model, write_model
 from fromscratch.checkpoint.tensor_file import TensorFile, write_tensors
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import (
     CHECKPOINT_OPTIMIZER,
     CHECKPOINT_RECIPE,
     CHECKPOINT_STATE,
     CHECKPOINT_WEIGHTS,
-    dump_json,
-    read_json,
-    write_atomically,
 )
 from fromscratch.foundation.sharded import fill, is_sharded, whole_on_host
 from fromscratch.model.config import ModelConfig

@@ -19,17 +19,19 @@ from typing import Any, Literal
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
-    BEST,
-    CHECKPOINT_MANIFEST,
-    LATEST,
     dump_json,
     fsync_file,
     fsync_folder,
     read_json,
     sha256_of_file,
+    write_atomically,
+)
+from fromscratch.foundation.names import (
+    BEST,
+    CHECKPOINT_MANIFEST,
+    LATEST,
     step_folder,
     step_of_folder,
-    write_atomically,
 )
 
 FORMAT_VERSION = 1

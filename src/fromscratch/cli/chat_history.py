@@ -13,7 +13,8 @@ from pathlib import Path
 import platformdirs
 from prompt_toolkit.history import FileHistory
 
-from fromscratch.foundation.files import CHAT_HISTORY, write_atomically
+from fromscratch.foundation.files import write_atomically
+from fromscratch.foundation.names import CHAT_HISTORY
 
 _MOST_BYTES = 1_000_000
 

@@ -26,8 +26,8 @@ from fromscratch.evaluate.text_eval import EvalOptions, evaluate_texts
 from fromscratch.evaluate.text_windows import Protocol
 from fromscratch.foundation.accelerators import PrecisionName
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths
 from fromscratch.foundation.hardware import resolve_device
+from fromscratch.foundation.names import RunPaths
 from fromscratch.model.config import ModelConfig
 from fromscratch.runs.eval_data import run_texts
 from fromscratch.train.precision import choose_precision

@@ -16,12 +16,8 @@ from fromscratch.cli.doctor_verb import Part
 from fromscratch.cli.items_progress import ItemsProgress, items_progress
 from fromscratch.cli.show import err, print_warning, say, table
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    JUDGE_RESULT,
-    RUN_JUDGE,
-    dump_json,
-    sha256_of_file,
-)
+from fromscratch.foundation.files import dump_json, sha256_of_file
+from fromscratch.foundation.names import JUDGE_RESULT, RUN_JUDGE
 
 if TYPE_CHECKING:
     from fromscratch.evaluate.judge_address import JudgeAddress

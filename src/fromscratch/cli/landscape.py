@@ -12,13 +12,8 @@ from filelock import FileLock, Timeout
 from fromscratch.cli.progress import items_a_second, progress
 from fromscratch.cli.show import err, say
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    LANDSCAPE_LOCK,
-    LANDSCAPE_PICTURE,
-    RunPaths,
-    step_of_folder,
-    write_atomically,
-)
+from fromscratch.foundation.files import write_atomically
+from fromscratch.foundation.names import LANDSCAPE_LOCK, LANDSCAPE_PICTURE, RunPaths, step_of_folder
 
 TOKENS = 4096
 """Held-out tokens per point: the shape of the surface needs fewer than its height."""

@@ -9,7 +9,7 @@ import typer
 from fromscratch.cli.show import say
 from fromscratch.cli.watch_verb import check, watch
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RUN_REPORT
+from fromscratch.foundation.names import RUN_REPORT
 
 
 def run(

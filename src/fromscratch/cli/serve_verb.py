@@ -12,7 +12,7 @@ import typer
 
 from fromscratch.cli.show import print_warning, say
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RUN_CHECKPOINTS
+from fromscratch.foundation.names import RUN_CHECKPOINTS
 
 if TYPE_CHECKING:
     from fromscratch.checkpoint.bundle import ModelBundle

@@ -14,7 +14,8 @@ import typer
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.show import err, print_warning, say, table
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import SWEEP_PICTURE, write_atomically
+from fromscratch.foundation.files import write_atomically
+from fromscratch.foundation.names import SWEEP_PICTURE
 from fromscratch.report.numerals import duration, short
 
 if TYPE_CHECKING:

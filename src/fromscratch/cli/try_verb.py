@@ -35,7 +35,7 @@ def run(
     begin = time.perf_counter()
     from fromscratch.data.watching import unwatched
     from fromscratch.foundation.errors import UserError
-    from fromscratch.foundation.files import RunPaths
+    from fromscratch.foundation.names import RunPaths
 
     with ranks_of_this_run() as ranks:
         if ranks.size > 1:
@@ -112,7 +112,8 @@ def _print_yardsticks(result: FirstResult) -> None:
 
 
 def _print_samples(folder: Path) -> None:
-    from fromscratch.foundation.files import RunPaths, read_json_lines
+    from fromscratch.foundation.files import read_json_lines
+    from fromscratch.foundation.names import RunPaths
 
     rows = list(read_json_lines(RunPaths(folder).samples))
     last = max((row["step"] for row in rows), default=0)

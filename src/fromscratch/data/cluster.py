@@ -29,17 +29,14 @@ from fromscratch.data.settling import as_documents, check_not_empty, tokenizer_f
 from fromscratch.data.sources import Source
 from fromscratch.data.watching import Advance, Remark, Watch, unwatched
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import dump_json, read_json, temporary_name, write_atomically
+from fromscratch.foundation.names import (
     DATA_LOCK,
     PARTS_JOINING_LOGS,
     PARTS_LOGS,
     PARTS_PLAN,
     PARTS_TOKENIZER,
-    dump_json,
     parts_folder,
-    read_json,
-    temporary_name,
-    write_atomically,
 )
 
 Executor = Literal["local", "slurm", "ray"]

@@ -27,7 +27,7 @@ from fromscratch.data.cluster_plan import Plan
 from fromscratch.data.processes import Died, Say, run_in_processes
 from fromscratch.data.watching import Advance, Remark, Watch
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import PARTS_JOINING_LOGS, PARTS_LOGS
+from fromscratch.foundation.names import PARTS_JOINING_LOGS, PARTS_LOGS
 
 _GB = 1_000_000_000
 _TELL_SECONDS = 0.5

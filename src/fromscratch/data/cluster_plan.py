@@ -17,14 +17,13 @@ from fromscratch.data.prepare import Prepared, prepare
 from fromscratch.data.sources import Copies, Reading, Source
 from fromscratch.data.watching import Watch, unwatched
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import dump_json, write_atomically
+from fromscratch.foundation.names import (
     DATA_PART,
     PARTS_PLAN,
     PARTS_TOKENIZER,
-    dump_json,
     part_folder,
     parts_folder,
-    write_atomically,
 )
 
 

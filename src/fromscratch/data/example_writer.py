@@ -21,15 +21,14 @@ import numpy.typing as npt
 from fromscratch.chat.conversations import Message
 from fromscratch.data.examples import SIDES, SideCounts
 from fromscratch.data.writer import npy_header
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import sha256_of_file, write_atomically
+from fromscratch.foundation.names import (
     EXAMPLES_IDS,
     EXAMPLES_LEARNED,
     EXAMPLES_SIDES,
     EXAMPLES_SPOOL,
     EXAMPLES_STARTS,
     EXAMPLES_TEST,
-    sha256_of_file,
-    write_atomically,
 )
 from fromscratch.tokenizer.tokenizer import Tokenizer
 

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import read_json
+from fromscratch.foundation.names import (
     EXAMPLES_IDS,
     EXAMPLES_LEARNED,
     EXAMPLES_MANIFEST,
     EXAMPLES_SIDES,
     EXAMPLES_STARTS,
-    read_json,
 )
 
 Side = Literal["train", "test", "val"]

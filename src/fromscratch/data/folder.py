@@ -21,7 +21,8 @@ from fromscratch.data.documents import SPLITS
 from fromscratch.data.journal import Journal
 from fromscratch.data.shards import is_prepared
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import free_bytes, fsync_folder, temporary_name, write_atomically
+from fromscratch.foundation.names import (
     DATA_INCOMPLETE,
     DATA_JOURNAL,
     DATA_LOCK,
@@ -32,11 +33,7 @@ from fromscratch.foundation.files import (
     DATA_SEEN,
     DATA_TOKENIZER,
     DATA_TOKENIZER_CONFIG,
-    free_bytes,
-    fsync_folder,
     spool_file,
-    temporary_name,
-    write_atomically,
 )
 from fromscratch.tokenizer.tokenizer import Tokenizer
 

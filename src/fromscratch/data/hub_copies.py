@@ -26,12 +26,11 @@ from filelock import FileLock, Timeout
 
 from fromscratch.data.hub_layout import HubFile
 from fromscratch.foundation.errors import Interrupted, UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import free_bytes, fsync_folder
+from fromscratch.foundation.names import (
     HUB_LEASE,
     HUB_LOCK,
     HUB_PARTIAL,
-    free_bytes,
-    fsync_folder,
     hub_copy_file,
     hub_copy_of,
     hub_lease_file,

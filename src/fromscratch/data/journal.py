@@ -16,7 +16,8 @@ from fromscratch.data.reading import LISTED
 from fromscratch.data.shards import Shard
 from fromscratch.data.sources import Documents, SourceReport
 from fromscratch.data.writer import OpenShard
-from fromscratch.foundation.files import DATA_JOURNAL, dump_json, read_json, write_atomically
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import DATA_JOURNAL
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 from fromscratch.data.embedded import EMBEDDED
 from fromscratch.data.shards import is_prepared
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import EXAMPLES_MANIFEST, RUN_EVENTS, RUN_RECIPE
+from fromscratch.foundation.names import EXAMPLES_MANIFEST, RUN_EVENTS, RUN_RECIPE
 
 
 def matching_files(spec: str) -> tuple[list[Path], bool]:

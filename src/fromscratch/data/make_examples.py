@@ -40,7 +40,8 @@ from fromscratch.data.shards import stored_as
 from fromscratch.data.sources import Source
 from fromscratch.data.watching import Advance, Watch
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import DATA_LOCK, EXAMPLES_MANIFEST, dump_json, write_atomically
+from fromscratch.foundation.files import dump_json, write_atomically
+from fromscratch.foundation.names import DATA_LOCK, EXAMPLES_MANIFEST
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 _TOLD_EVERY = 64

@@ -29,7 +29,7 @@ from fromscratch.data.sides import Side
 from fromscratch.data.sources import SourceReport
 from fromscratch.data.watching import Advance, Watch, unwatched
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS
+from fromscratch.foundation.names import DATA_PART_BANDS, DATA_PART_KEYS
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 _BATCH_DOCUMENTS = 1024

@@ -23,7 +23,7 @@ from fromscratch.data.minhash import N_BANDS
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.shards import Shard, stored_as
 from fromscratch.data.writer import ShardWriter, opened_at
-from fromscratch.foundation.files import DATA_PART_BANDS, DATA_PART_KEYS, DATA_SEEN
+from fromscratch.foundation.names import DATA_PART_BANDS, DATA_PART_KEYS, DATA_SEEN
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
 

@@ -21,14 +21,8 @@ import numpy.typing as npt
 
 from fromscratch.data.documents import Split
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    DATA_INCOMPLETE,
-    DATA_MANIFEST,
-    DATA_PART,
-    dump_json,
-    read_json,
-    write_atomically,
-)
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import DATA_INCOMPLETE, DATA_MANIFEST, DATA_PART
 
 FORMAT_VERSION = 2
 # Each holds a file open, of which a process may have 1,024 (macOS: 256), and a mixture has a stream

@@ -22,12 +22,8 @@ from fromscratch.data.documents import Split
 from fromscratch.data.shards import Shard
 from fromscratch.data.sides import Side
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    documents_file,
-    fsync_folder,
-    sha256_of_file,
-    shard_file,
-)
+from fromscratch.foundation.files import fsync_folder, sha256_of_file
+from fromscratch.foundation.names import documents_file, shard_file
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import CORE_BASELINES, CORE_DATA, CORE_TASKS
+from fromscratch.foundation.names import CORE_BASELINES, CORE_DATA, CORE_TASKS
 
 TaskType = Literal["multiple_choice", "schema", "language_modeling"]
 _FIELDS: Mapping[str, tuple[str, ...]] = {

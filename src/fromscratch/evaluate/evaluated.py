@@ -7,7 +7,8 @@ from typing import Any
 
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.evaluate.records import EvaluatedModel
-from fromscratch.foundation.files import CHECKPOINT_STATE, RUN_CHECKPOINTS, RUN_RECIPE, read_json
+from fromscratch.foundation.files import read_json
+from fromscratch.foundation.names import CHECKPOINT_STATE, RUN_CHECKPOINTS, RUN_RECIPE
 
 
 def evaluated_model(name: str, bundle: ModelBundle) -> EvaluatedModel:

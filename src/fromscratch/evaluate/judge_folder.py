@@ -21,16 +21,18 @@ from fromscratch.evaluate.judge_address import JudgeAddress
 from fromscratch.evaluate.judge_prompt import PROMPT, PROMPT_SHA256
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import (
-    JUDGE_ANSWERS,
-    JUDGE_LOCK,
-    JUDGE_RESULT,
-    JUDGE_SCORES,
-    JUDGE_SETTINGS,
     append_json_line,
     dump_json,
     read_json,
     read_json_lines,
     write_atomically,
+)
+from fromscratch.foundation.names import (
+    JUDGE_ANSWERS,
+    JUDGE_LOCK,
+    JUDGE_RESULT,
+    JUDGE_SCORES,
+    JUDGE_SETTINGS,
 )
 
 _FORMAT = 1

@@ -24,7 +24,8 @@ from fromscratch.evaluate.records import (
     append_record,
     read_records,
 )
-from fromscratch.foundation.files import RunPaths, dump_json, write_atomically
+from fromscratch.foundation.files import dump_json, write_atomically
+from fromscratch.foundation.names import RunPaths
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fromscratch.foundation.files import dump_json, fsync_file, landscape_file
+from fromscratch.foundation.files import dump_json, fsync_file
+from fromscratch.foundation.names import landscape_file
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fromscratch import __version__
 from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.export.card_facts import CardFacts, SourceFacts
-from fromscratch.foundation.files import CARD_CURVES
+from fromscratch.foundation.names import CARD_CURVES
 from fromscratch.report.numerals import count, duration, significant
 
 _PREPARED = {

@@ -27,7 +27,8 @@ from fromscratch.export.placing import new_folder
 from fromscratch.export.plain_forward import plain_logits
 from fromscratch.export.quiet import silent
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import CHECKPOINT_CONFIG, CHECKPOINT_TOKENIZER, read_json
+from fromscratch.foundation.files import read_json
+from fromscratch.foundation.names import CHECKPOINT_CONFIG, CHECKPOINT_TOKENIZER
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.model.huggingface.mapping import from_huggingface, join_padding

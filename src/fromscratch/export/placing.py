@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import export_folder, free_bytes, fsync_file, fsync_folder
+from fromscratch.foundation.files import free_bytes, fsync_file, fsync_folder
+from fromscratch.foundation.names import export_folder
 
 
 @contextmanager

@@ -26,14 +26,8 @@ from fromscratch.export.placing import new_folder
 from fromscratch.export.quiet import silent
 from fromscratch.export.texts import as_dicts, check_ids, check_texts
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    CARD,
-    CARD_CURVES,
-    CHECKPOINT_CONFIG,
-    dump_json,
-    read_json,
-    write_atomically,
-)
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import CARD, CARD_CURVES, CHECKPOINT_CONFIG
 from fromscratch.model.huggingface.mapping import why_not_expressible
 from fromscratch.report.shown import shown
 

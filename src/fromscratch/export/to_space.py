@@ -18,13 +18,8 @@ from fromscratch.checkpoint.bundle import ModelBundle
 from fromscratch.export.comparing import Difference
 from fromscratch.export.placing import new_folder
 from fromscratch.export.to_hf import DType, check_transformers, checked_sentence, write_checked
-from fromscratch.foundation.files import (
-    CARD,
-    SPACE_APP,
-    SPACE_MODEL,
-    SPACE_REQUIREMENTS,
-    write_atomically,
-)
+from fromscratch.foundation.files import write_atomically
+from fromscratch.foundation.names import CARD, SPACE_APP, SPACE_MODEL, SPACE_REQUIREMENTS
 from fromscratch.report.numerals import count
 
 GRADIO = "6.31.0"

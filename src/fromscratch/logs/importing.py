@@ -17,13 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    IMPORT_DATABASE,
-    IMPORTED_PICTURE,
-    RunPaths,
-    sha256_of_file,
-    write_atomically,
-)
+from fromscratch.foundation.files import sha256_of_file, write_atomically
+from fromscratch.foundation.names import IMPORT_DATABASE, IMPORTED_PICTURE, RunPaths
 from fromscratch.logs.clock import Clock
 from fromscratch.logs.collected import TRAINING, Collected, Part
 from fromscratch.logs.formats import FORMATS, first_line, format_named, format_of

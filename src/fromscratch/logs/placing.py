@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import fsync_folder
+from fromscratch.foundation.names import (
     IMPORTED_METRICS,
     IMPORTED_PICTURE,
     IMPORTED_SAMPLES,
@@ -17,7 +18,6 @@ from fromscratch.foundation.files import (
     RUN_METRICS,
     RUN_REPORT,
     RUN_SAMPLES,
-    fsync_folder,
     import_folder,
     replaced_folder,
 )

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fromscratch.foundation.files import IMPORTED_METRICS, IMPORTED_SAMPLES, dump_json
+from fromscratch.foundation.files import dump_json
+from fromscratch.foundation.names import IMPORTED_METRICS, IMPORTED_SAMPLES
 from fromscratch.logs.collected import TRAINING, Collected
 
 

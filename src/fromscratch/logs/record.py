@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, dump_json, read_json
+from fromscratch.foundation.files import dump_json, read_json
+from fromscratch.foundation.names import RunPaths
 
 VERSION = 1
 _KEY = "imported"

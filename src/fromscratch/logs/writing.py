@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fromscratch.foundation.files import RunPaths, dump_json
+from fromscratch.foundation.files import dump_json
+from fromscratch.foundation.names import RunPaths
 from fromscratch.logs.clock import Clock
 from fromscratch.logs.collected import SCORE, TRAINING, Collected, Row, encoded
 from fromscratch.logs.items import Event

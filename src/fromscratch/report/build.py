@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fromscratch.foundation.files import RunPaths, write_atomically
+from fromscratch.foundation.files import write_atomically
+from fromscratch.foundation.names import RunPaths
 from fromscratch.report import compare_sections, sections, settings
 from fromscratch.report.charts import all_charts, charts
 from fromscratch.report.document import document

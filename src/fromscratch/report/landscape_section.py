@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fromscratch.evaluate.landscape_points import LandscapePoints, read_landscapes
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.report.markup import Html, tag
 from fromscratch.report.numerals import count, percent, significant
 from fromscratch.report.samples import pick

@@ -20,7 +20,7 @@ import numpy as np
 
 from fromscratch.evaluate.records import EvalRecord
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.logs.record import imported_from
 from fromscratch.report.lines import GrowingLines
 from fromscratch.report.record import (

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fromscratch import __version__
-from fromscratch.foundation.files import RUN_EVENTS
+from fromscratch.foundation.names import RUN_EVENTS
 from fromscratch.report.charts import is_this_model, loss_of
 from fromscratch.report.facts import Facts, validations_of
 from fromscratch.report.markup import Html, tag

@@ -19,13 +19,10 @@ from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.data.watching import Remark, Watch
 from fromscratch.evaluate.hellaswag_items import HellaSwagItem
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    RunPaths,
-    free_bytes,
-    write_atomically,
-)
+from fromscratch.foundation.files import free_bytes, write_atomically
 from fromscratch.foundation.hardware import peak_flops
 from fromscratch.foundation.host_memory import keep_freed_memory
+from fromscratch.foundation.names import RunPaths
 from fromscratch.model.count import flops_per_token
 from fromscratch.model.gpt import GPT
 from fromscratch.optim.adamw8bit import choose_engine

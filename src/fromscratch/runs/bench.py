@@ -16,8 +16,8 @@ from typing import Any
 
 from fromscratch.foundation.accelerators import PRECISIONS, PrecisionName, accelerator_of
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.foundation.files import scratch_folder
 from fromscratch.foundation.hardware import precisions_of, resolve_device
+from fromscratch.foundation.names import scratch_folder
 from fromscratch.plan.memory import divisors
 from fromscratch.runs.climb import best_of, climb, fast_enough
 from fromscratch.runs.measured import Measured, shape_of

@@ -18,7 +18,7 @@ from fromscratch.data.sources import Source, parse_sources
 from fromscratch.data.watching import Watch, unwatched
 from fromscratch.evaluate.text_data import EvalText, PreparedText, SourceText
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RUN_RECIPE
+from fromscratch.foundation.names import RUN_RECIPE
 from fromscratch.runs.opened_data import parts_of
 from fromscratch.runs.recipe_files import load_recipe
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import BENCH_RESULTS, dump_json, read_json, write_atomically
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import BENCH_RESULTS
 from fromscratch.runs.recipe import Recipe
 
 RESULTS = Path("runs") / BENCH_RESULTS

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import scratch_folder
 from fromscratch.foundation.hardware import available_memory, resolve_device
+from fromscratch.foundation.names import scratch_folder
 from fromscratch.plan.memory import divisors, step_memory
 from fromscratch.runs.climb import best_of, climb, fast_enough
 from fromscratch.runs.recipe import Recipe

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fromscratch.data.shares import ShareSchedule
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import DATA_MANIFEST
+from fromscratch.foundation.names import DATA_MANIFEST
 from fromscratch.runs.data_config import SourceConfig
 from fromscratch.runs.recipe import Recipe
 

@@ -24,7 +24,7 @@ from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_man
 from fromscratch.data.sources import Reading, Source, name_for
 from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError, did_you_mean
-from fromscratch.foundation.files import DATA_MANIFEST
+from fromscratch.foundation.names import DATA_MANIFEST
 from fromscratch.model.config import ModelConfig
 from fromscratch.runs.data_config import DataConfig, SourceConfig
 from fromscratch.runs.mixture_plan import no_training_text

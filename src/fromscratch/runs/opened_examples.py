@@ -26,7 +26,8 @@ from fromscratch.data.preference_rows import PairRows
 from fromscratch.data.sources import Reading, Source, name_for
 from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import EXAMPLES_TEST, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import EXAMPLES_TEST
 from fromscratch.runs.data_config import SourceConfig
 from fromscratch.runs.opened_data import POOLED, OpenedData, folder_for
 from fromscratch.runs.recipe import Recipe

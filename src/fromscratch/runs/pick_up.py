@@ -15,13 +15,12 @@ from filelock import FileLock
 from fromscratch.checkpoint.state import Progress
 from fromscratch.data.watching import Remark, Watch
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import read_json_lines, write_atomically
+from fromscratch.foundation.names import (
     CHECKPOINT_MANIFEST,
     CHECKPOINT_RECIPE,
     RunPaths,
-    read_json_lines,
     step_of_folder,
-    write_atomically,
 )
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import (

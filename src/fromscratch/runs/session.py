@@ -23,10 +23,8 @@ from fromscratch.evaluate.loss import evaluate_loss, sum_totals
 from fromscratch.evaluate.multiple_choice import tally
 from fromscratch.evaluate.preference import evaluate_pairs
 from fromscratch.foundation.errors import Interrupted, UserError
-from fromscratch.foundation.files import (
-    RunPaths,
-)
 from fromscratch.foundation.hardware import device_name
+from fromscratch.foundation.names import RunPaths
 from fromscratch.generate.engine import continue_text, generate_ids
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.model.count import count_parameters

@@ -28,7 +28,8 @@ from fromscratch.checkpoint.chat_template import template_in
 from fromscratch.checkpoint.hub_model import is_hub_name
 from fromscratch.checkpoint.model_files import weights_sha256
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import CHECKPOINT_RECIPE, CHECKPOINT_STATE, read_json
+from fromscratch.foundation.files import read_json
+from fromscratch.foundation.names import CHECKPOINT_RECIPE, CHECKPOINT_STATE
 from fromscratch.foundation.sharded import fill
 from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT

@@ -18,7 +18,8 @@ import torch
 
 from fromscratch.data.watching import Watch
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import RunPaths
 from fromscratch.runs.assemble import new_run
 from fromscratch.runs.opened_data import POOLED
 from fromscratch.runs.pick_up import open_run

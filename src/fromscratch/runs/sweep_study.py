@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import (
     SWEEP_JOURNAL,
     SWEEP_LOCK,
     SWEEP_PLAN,
-    dump_json,
-    read_json,
     trial_folder,
     trial_lock_file,
-    write_atomically,
 )
 from fromscratch.foundation.seeds import derive_seed
 from fromscratch.runs.sweep_plan import Choices, SweepPlan, plan_from_json

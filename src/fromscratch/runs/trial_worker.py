@@ -35,9 +35,9 @@ from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData, TrainingSource, ValidationSet, Windows
 from fromscratch.data.shards import Shard, TokenStream, stored_as
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, documents_file, shard_file
 from fromscratch.foundation.hardware import device_name, synchronize
 from fromscratch.foundation.host_memory import peak_resident_bytes
+from fromscratch.foundation.names import RunPaths, documents_file, shard_file
 from fromscratch.model.count import count_parameters, flops_per_token
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import build_session

@@ -25,13 +25,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer as FastTokenizer
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import (
-    CHECKPOINT_TOKENIZER,
-    CHECKPOINT_TOKENIZER_CONFIG,
-    dump_json,
-    read_json,
-    write_atomically,
-)
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import CHECKPOINT_TOKENIZER, CHECKPOINT_TOKENIZER_CONFIG
 from fromscratch.tokenizer.encoder import Encoder
 from fromscratch.tokenizer.engines import Ragged
 from fromscratch.tokenizer.marks import MARK, taking_out_marks, without_taking_out_marks

@@ -15,13 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fromscratch.foundation.files import (
-    RunPaths,
-    dump_json,
-    fsync_folder,
-    read_json_lines,
-    write_atomically,
-)
+from fromscratch.foundation.files import dump_json, fsync_folder, read_json_lines, write_atomically
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track.tracker import (
     HealthResult,
     HellaSwagResult,

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from fromscratch.foundation.files import RunPaths, read_json_lines
+from fromscratch.foundation.files import read_json_lines
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track.tracker import (
     HellaSwagResult,
     SampleResult,

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track.config import TrackConfig
 from fromscratch.track.mirror import Mirror, Report, history_of
 from fromscratch.track.tensorboard import TensorBoardSink

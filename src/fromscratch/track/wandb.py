@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import RunPaths, dump_json, read_json, write_atomically
+from fromscratch.foundation.files import dump_json, read_json, write_atomically
+from fromscratch.foundation.names import RunPaths
 from fromscratch.track.config import TrackConfig
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.data.skipping import with_range
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import step_folder
+from fromscratch.foundation.names import step_folder
 from fromscratch.parallel.ranks import Ranks
 
 

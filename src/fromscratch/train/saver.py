@@ -25,8 +25,8 @@ from fromscratch.checkpoint.host_copy import HostCopy
 from fromscratch.checkpoint.state import Snapshot, TrainState
 from fromscratch.checkpoint.store import CheckpointStore, Keep
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import step_folder
 from fromscratch.foundation.host_memory import spare_memory
+from fromscratch.foundation.names import step_folder
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.track.tracker import Tracker
 
