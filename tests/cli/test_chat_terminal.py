@@ -113,6 +113,7 @@ def test_settings_are_changed_and_mistakes_are_named(chat: Opened):
     terminal.type("/help")
     terminal.wait_for("/regen")
     terminal.wait_for("Ctrl-D")
+    terminal.wait_for_prompt()
     terminal.press(CTRL_D)
     assert terminal.wait_for_end() == 0
 
@@ -173,8 +174,10 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chat: Opened, tmp_path: Pat
     n_prompt = length_of(Message("user", "Go"))
     assert stopped == said_after(ENDLESS, n_prompt, limit=len(stopped))
     assert len(record["messages"]) == 4
+    terminal.wait_for_prompt()
+    told = terminal.text.count("Ctrl-C once more")
     terminal.press(CTRL_C)
-    terminal.wait_for("Ctrl-C once more")
+    terminal.wait_for("Ctrl-C once more", times=told + 1)
     terminal.wait_for_prompt()
     terminal.press(CTRL_C)
     assert terminal.wait_for_end() == 0
@@ -238,6 +241,7 @@ def test_what_was_typed_is_there_in_the_next_chat_and_for_nobody_else(chat: Open
     terminal = chat("chatty")
     terminal.type("remember me")
     terminal.wait_for("tokens/s")
+    terminal.wait_for_prompt()
     terminal.press(CTRL_D)
     terminal.wait_for_end()
     history = tmp_path / "state/fromscratch/chat_history"

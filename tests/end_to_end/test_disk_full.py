@@ -35,7 +35,8 @@ def test_a_full_disk_in_the_middle_is_survived(at, run, reference):
     done = call("train", "recipe.toml", "--run", run)
     assert done.code == 0, done.err
     failed = events(run, "checkpoint_failed")
-    assert {8, 10, 12, 15, 16} >= {e["step"] for e in failed} >= {10, 15}
+    # That of step 5 may still be under way on a slow disk.
+    assert {5, 8, 10, 12, 15, 16} >= {e["step"] for e in failed} >= {10, 15}
     assert "checkpoint failed: not saved at step 10" in done.err
     assert events(run, "finished")
     assert_same_end(run, reference)

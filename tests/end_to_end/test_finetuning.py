@@ -46,8 +46,8 @@ every = 0
 keep_last = 1
 """
 
-# Dropout, packed rows, several epochs; a rate at which validation soon gets worse, so that the run
-# ends by its patience.
+# Dropout, packed rows, several epochs. The last fifth, held out, is answered unlike the others, so
+# that validation gets worse and the run ends by its patience.
 SFT = """
 [model]
 dropout = 0.1
@@ -55,10 +55,11 @@ dropout = 0.1
 path = "talk.jsonl"
 val_fraction = 0.2
 [chat]
+split = "order"
 test_fraction = 0.2
 max_new_tokens = 5
 [optim]
-lr = 3e-2
+lr = 1e-2
 [schedule]
 name = "constant"
 [train]
@@ -92,9 +93,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "messages": [
                 {"role": "user", "content": f"Say {i}"},
-                {"role": "assistant", "content": f"{i}" * (1 + i % 5)},
+                {"role": "assistant", "content": (f"{i}" if i < 72 else "No") * (1 + i % 5)},
                 {"role": "user", "content": "Again"},
-                {"role": "assistant", "content": f"Again {i * 37 % 91}"},
+                {"role": "assistant", "content": f"Again {i * 37 % 91}" if i < 72 else "Never!"},
             ]
         }
         for i in range(90)
