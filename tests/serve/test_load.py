@@ -63,7 +63,8 @@ def test_nothing_is_left_of_many_clients(talker: ModelBundle) -> None:
         tracemalloc.start()
         before, _ = tracemalloc.get_traced_memory()
         counts = crowd(3.0)
-        until(lambda: len(live.server.server_state.connections) == 0)
+        state = live.server.server_state
+        until(lambda: len(state.connections) + len(state.tasks) == 0)
         gc.collect()
         kept = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()

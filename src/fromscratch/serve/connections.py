@@ -42,6 +42,9 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timers()
         super().connection_lost(exc)
+        # uvicorn leaves it where the client cut the line: a connection that is gone would be kept
+        # in memory for as long as a silent one may live.
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
