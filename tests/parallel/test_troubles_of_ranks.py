@@ -152,8 +152,9 @@ def test_a_state_that_cannot_be_cut_is_refused_before_anything_is_made(forks: Fo
     words = ["train", "recipe.toml", "optim.name=adamw8bit", "parallel.mode=fsdp", "--run", "new"]
     ranks = forked(forks, *words, cwd=place, before=FAULT)
     assert [rank.code for rank in ranks] == [2, 2]
-    said = ranks[0].err
-    assert said.count("error: ") == 1
+    # Each comes to it; who is first says so, and the other may only see that one end.
+    said = "".join(rank.err for rank in ranks)
+    assert 1 <= said.count("error: ") <= 2
     assert "adamw8bit" in said
     assert "parallel.mode=ddp" in said
     assert not (place / "new").exists()
