@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
 from fromscratch.model.huggingface.mapping import cut_padding, to_huggingface, why_not_expressible
 from fromscratch.tokenizer.build import bytes_tokenizer
+from tests.random_weights import randomise
 
 VOCAB = 257  # the bytes and end-of-text
 CONTEXT = 12
@@ -37,19 +37,6 @@ def gpt2(**options):
 def modern(**options):
     shape = {"n_layer": 2, "n_head": 4, "d_model": 32, "context": CONTEXT, "vocab_size": VOCAB}
     return ModelConfig(**(shape | {"family": "modern"} | options))
-
-
-def randomise(model, seed=1):
-    """Every parameter random, biases and norms too, so that none is trivially 0 or 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim > 1:
-                parameter.copy_(noise / math.sqrt(parameter.shape[1]))
-            else:
-                parameter.copy_(0.3 * noise + (0.0 if name.endswith("bias") else 1.0))
-    return model.eval()
 
 
 def some_ids(seed=0):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from pathlib import Path
-
-import torch
 
 from fromscratch.chat.template import template_named
 from fromscratch.checkpoint.bundle import ModelBundle, with_template
@@ -14,6 +11,7 @@ from fromscratch.model.config import ModelConfig
 from fromscratch.model.gpt import GPT
 from fromscratch.tokenizer.build import train_bpe
 from fromscratch.tokenizer.tokenizer import Tokenizer
+from tests.random_weights import randomise
 
 VOCAB = 300
 
@@ -24,18 +22,6 @@ def tokenizer(pattern: str = "gpt2") -> Tokenizer:
     made = train_bpe((text.format(i) for i in range(99)), vocab_size=VOCAB, pattern=pattern)
     assert made.vocab_size == VOCAB
     return made
-
-
-def randomise(model: torch.nn.Module, seed: int = 1) -> None:
-    """Every parameter random, biases and norms too, so that none is trivially 0 or 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim > 1:
-                parameter.copy_(noise / math.sqrt(parameter.shape[1]))
-            else:
-                parameter.copy_(0.3 * noise + (0.0 if name.endswith("bias") else 1.0))
 
 
 def bundle(family: str = "modern", *, chat: str | None = None, **options: object) -> ModelBundle:

@@ -13,7 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from fromscratch.checkpoint.bundle import load_bundle
 from fromscratch.export.importing import import_checkpoint
 from fromscratch.foundation.errors import UserError
-from tests.export.making import VOCAB, randomise, tokenizer
+from tests.export.making import VOCAB, tokenizer
+from tests.random_weights import randomise
 
 SHAPE = {"vocab_size": VOCAB + 4, "n_positions": 40, "n_embd": 48, "n_layer": 2, "n_head": 3}
 ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new"}

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fromscratch.chat.rendering import prompt_ids, stop_ids
 from fromscratch.chat.template import Template, template_named
 from fromscratch.checkpoint.bundle import ModelBundle, load_bundle
 from fromscratch.evaluate.evaluated import evaluated_model, run_of
@@ -23,7 +22,7 @@ from fromscratch.evaluate.records import EvaluatedModel
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import resolve_device
 from fromscratch.foundation.seeds import derive_seed
-from fromscratch.generate.batch import Completion, Request, complete
+from fromscratch.generate.batch import Completion, Request, answer_request, complete
 from fromscratch.generate.engine import generate_text
 from fromscratch.generate.sampling import SamplingOptions
 
@@ -134,12 +133,12 @@ def _request(
     bundle: ModelBundle, template: Template, item: JudgeItem, settings: AnswerSettings
 ) -> Request:
     seed = derive_seed(settings.seed, "judge answer", item.number)
-    return Request(
-        prompt_ids(template, bundle.tokenizer, item.messages),
-        settings.max_new_tokens,
-        SamplingOptions(settings.temperature, settings.top_k, settings.top_p, seed),
-        template.stop_texts,
-        stop_ids(template, bundle.tokenizer),
+    return answer_request(
+        template,
+        bundle.tokenizer,
+        item.messages,
+        max_new_tokens=settings.max_new_tokens,
+        options=SamplingOptions(settings.temperature, settings.top_k, settings.top_p, seed),
     )
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fromscratch.chat.conversations import Message
+from fromscratch.chat.rendering import prompt_ids, stop_ids
+from fromscratch.chat.template import Template
 from fromscratch.foundation.errors import UserError
 from fromscratch.generate.engine import FinishReason, check_bias
 from fromscratch.generate.sampling import Sampler, SamplingOptions
@@ -56,6 +59,28 @@ class Completion:
     text: str
     tokens: tuple[TokenOutput, ...]
     finish: FinishReason
+
+
+def answer_request(
+    template: Template,
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    *,
+    max_new_tokens: int,
+    options: SamplingOptions,
+) -> Request:
+    """The request for what the assistant says next, which ends where its turn does.
+
+    Raises:
+        UserError: The tokenizer lacks the template's tokens, or a character.
+    """
+    return Request(
+        prompt_ids(template, tokenizer, messages),
+        max_new_tokens,
+        options,
+        template.stop_texts,
+        stop_ids(template, tokenizer),
+    )
 
 
 def samples_of(request: Request, n: int) -> list[Request]:

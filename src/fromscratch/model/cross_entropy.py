@@ -227,7 +227,33 @@ class _Gradients:
             torch.empty_like(bias) if bias is not None and needed[2] else None,
         )
 
-    def add(self, rows: slice, by_logits: Tensor, none: Tensor, products: _Products) -> None:
+    def fill(
+        self,
+        products: _Products,
+        targets: Tensor,
+        ignore: int,
+        head: Head,
+        shares: Tensor | None = None,
+    ) -> Tensor:
+        """Computes them a chunk at a time, and the loss of each target, (N,), on the way.
+
+        Args:
+            products: The logits.
+            targets: (N,).
+            ignore: The target that is none.
+            head: Whose cap and padding apply.
+            shares: (N, 1), what each target's loss counts; all of them 1 where left out.
+        """
+        losses = torch.empty(len(targets), dtype=_wide(products.given), device=targets.device)
+        for rows in _chunks(len(targets), len(head.weight)):
+            by_logits = products.logits(rows)
+            _losses(by_logits, targets[rows], ignore, head, out=losses[rows], gradients=True)
+            if shares is not None:
+                by_logits *= shares[rows]
+            self._add(rows, by_logits, (targets[rows] == ignore)[:, None], products)
+        return losses
+
+    def _add(self, rows: slice, by_logits: Tensor, none: Tensor, products: _Products) -> None:
         """What a chunk adds.
 
         Args:
@@ -268,15 +294,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
         softcap: float,
     ) -> Tensor:
         head = Head(weight, bias, vocab_size, softcap)
-        products = _Products(head, hidden)
         gradients = _Gradients.empty(hidden, weight, bias, ctx.needs_input_grad)
-        losses = torch.empty(len(hidden), dtype=_wide(hidden.dtype), device=hidden.device)
-        for rows in _chunks(len(hidden), len(weight)):
-            by_logits = products.logits(rows)
-            _losses(by_logits, targets[rows], ignore, head, out=losses[rows], gradients=True)
-            gradients.add(rows, by_logits, (targets[rows] == ignore)[:, None], products)
         ctx.gradients = gradients
-        return losses.sum()
+        return gradients.fill(_Products(head, hidden), targets, ignore, head).sum()
 
     @staticmethod
     @once_differentiable
@@ -314,15 +334,10 @@ class _EachCrossEntropy(torch.autograd.Function):
         head = Head(weight, bias, vocab_size, softcap)
         products = _Products(head, hidden, dtype)
         gradients = _Gradients.empty(hidden, weight, bias, ctx.needs_input_grad)
-        losses = torch.empty(len(hidden), dtype=_wide(hidden.dtype), device=hidden.device)
         # With fp16's loss scale in it, a factor can be more than 16 bits hold: they get the share.
         largest = by_loss.abs().max().clamp(min=torch.finfo(by_loss.dtype).tiny)
         shares = (by_loss / largest)[:, None].to(products.type)  # (N, 1)
-        for rows in _chunks(len(hidden), len(weight)):
-            by_logits = products.logits(rows)
-            _losses(by_logits, targets[rows], ignore, head, out=losses[rows], gradients=True)
-            by_logits *= shares[rows]
-            gradients.add(rows, by_logits, (targets[rows] == ignore)[:, None], products)
+        gradients.fill(products, targets, ignore, head, shares)
         return (*gradients.times(largest), None, None, None, None)
 
 

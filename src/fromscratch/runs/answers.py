@@ -9,22 +9,18 @@ best checkpoint that answers, greedily.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fromscratch.chat.conversations import Message
-from fromscratch.chat.rendering import prompt_ids, stop_ids
 from fromscratch.chat.template import Template
 from fromscratch.checkpoint.bundle import ModelBundle, load_bundle
-from fromscratch.foundation.errors import Interrupted
 from fromscratch.foundation.files import dump_json, write_atomically
-from fromscratch.generate.batch import generate_batch
+from fromscratch.generate.batch import Completion, answer_request, complete
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.runs.opened_examples import OpenedExamples
 from fromscratch.runs.session import Session
-
-_AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
@@ -42,12 +38,10 @@ class Answered:
 
     Attributes:
         text: The answer.
-        tokens: How many it took.
         ended: `end`: the model stopped by itself; `limit`: it was stopped.
     """
 
     text: str
-    tokens: int
     ended: str
 
 
@@ -109,42 +103,32 @@ def answer(
     *,
     max_new_tokens: int,
     advance: Callable[[int, int], None] = lambda done, of: None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Answered]:
-    """Answers questions greedily, some at a time; those of like length together.
+    """Answers questions greedily.
 
     A prompt that leaves no room for an answer in the context loses its beginning.
-
-    Raises:
-        Interrupted: `should_stop` said so.
     """
-    model, tokenizer = bundle.model, bundle.tokenizer
-    stops = stop_ids(template, tokenizer)
-    context = model.config.context
+    context = bundle.model.config.context
     most = min(max_new_tokens, context // 2)
-    prompts = [prompt_ids(template, tokenizer, q.messages)[-(context - most) :] for q in questions]
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    answered: dict[int, Answered] = {}
-    for begin in range(0, len(order), _AT_A_TIME):
-        if should_stop():
-            raise Interrupted
-        group = order[begin : begin + _AT_A_TIME]
-        new = generate_batch(
-            model,
-            [prompts[number] for number in group],
+    requests = []
+    for question in questions:
+        whole = answer_request(
+            template,
+            bundle.tokenizer,
+            question.messages,
             max_new_tokens=most,
             options=SamplingOptions(temperature=0.0),
-            is_done=lambda number, ids: ids[-1] in stops,
         )
-        for number, ids in zip(group, new, strict=True):
-            ended = bool(ids) and ids[-1] in stops
-            text = tokenizer.decode(ids[:-1] if ended else ids)
-            for another_turn in template.stop_texts:
-                text, found, _ = text.partition(another_turn)
-                ended |= bool(found)
-            answered[number] = Answered(text, len(ids), "end" if ended else "limit")
-        advance(len(answered), len(order))
-    return [answered[number] for number in range(len(questions))]
+        requests.append(replace(whole, prompt=whole.prompt[-(context - most) :]))
+    n_done = 0
+
+    def done(number: int, completion: Completion) -> None:
+        nonlocal n_done
+        n_done += 1
+        advance(n_done, len(requests))
+
+    completions = complete(bundle.model, bundle.tokenizer, requests, on_done=done)
+    return [Answered(c.text, "limit" if c.finish == "length" else "end") for c in completions]
 
 
 def _row(question: Question, answered: Answered, sha256: str) -> dict[str, Any]:

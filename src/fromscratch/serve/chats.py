@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from fromscratch.serve.answers import (
@@ -16,17 +15,18 @@ from fromscratch.serve.answers import (
     finish_reason,
 )
 from fromscratch.serve.jobs import Ended, Event, Written
+from fromscratch.serve.making import Making
 from fromscratch.serve.token_texts import TokenTexts
-from fromscratch.serve.writing import Text, Writing, whole
+from fromscratch.serve.writing import Text, Writing
 
 
-class Chats:
+class Chats(Making[ChatPieceChoice]):
     """Makes answers.
 
     Args:
-        texts: Spells tokens.
+        texts: As for `Making`, and so are those not named here.
         writing: The request's texts.
-        head: What all objects of the answer say: id, created, model, system_fingerprint.
+        head: What all objects of the answer say.
         logprobs: Whether the request asked for them.
         include_usage: Whether a stream ends with the usage.
     """
@@ -40,36 +40,19 @@ class Chats:
         logprobs: bool,
         include_usage: bool,
     ) -> None:
-        self._texts, self._writing = texts, writing
-        self._asked = writing.asked
-        self._head = {**head, "truncated": self._asked.truncated}
-        self._logprobs, self._include_usage = logprobs, include_usage
+        super().__init__(texts, writing, head, include_usage=include_usage)
+        self._logprobs = logprobs
 
-    async def whole(self) -> ChatAnswer:
-        """When all texts are complete."""
-        texts = await whole(self._writing)
-        return ChatAnswer(
-            **self._head,
-            choices=[self._choice(number, text) for number, text in enumerate(texts)],
-            usage=self._usage(sum(text.ended.n_tokens for text in texts if text.ended)),
-        )
+    def _answer(self, texts: list[Text], usage: Usage) -> ChatAnswer:
+        choices = [self._choice(number, text) for number, text in enumerate(texts)]
+        return ChatAnswer(**self._head, choices=choices, usage=usage)
 
-    async def pieces(self) -> AsyncIterator[list[str]]:
-        """Yields JSON texts as the answers are written; each begins with its role."""
-        yield [
-            self._piece(ChatPieceChoice(index=number, delta=Delta(role="assistant", content="")))
+    def _beginning(self) -> list[ChatPieceChoice]:
+        """Each text begins with its role."""
+        return [
+            ChatPieceChoice(index=number, delta=Delta(role="assistant", content=""))
             for number in range(len(self._asked.orders))
         ]
-        n_tokens = 0
-        async for events in self._writing.events():
-            found = []
-            for number, event in events:
-                n_tokens += event.n_tokens if isinstance(event, Ended) else 0
-                found.append(self._piece(self._news(number, event)))
-            yield found
-        if self._include_usage:
-            last = ChatPiece(**self._head, choices=[], usage=self._usage(n_tokens))
-            yield [last.model_dump_json()]
 
     def _news(self, number: int, event: Event) -> ChatPieceChoice:
         if isinstance(event, Ended):
@@ -102,9 +85,8 @@ class Chats:
         # A delta says what is new: a role of null would be one.
         return piece.model_dump_json(exclude={"choices": {"__all__": _absent(choice.delta)}})
 
-    def _usage(self, n_tokens: int) -> Usage:
-        read = self._asked.prompt_tokens
-        return Usage(prompt_tokens=read, completion_tokens=n_tokens, total_tokens=read + n_tokens)
+    def _last(self, usage: Usage) -> ChatPiece:
+        return ChatPiece(**self._head, choices=[], usage=usage)
 
 
 def _absent(delta: Delta) -> dict[str, set[str]]:

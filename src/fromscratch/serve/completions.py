@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from fromscratch.serve.answers import TextAnswer, TextChoice, TextLogprobs, Usage, finish_reason
 from fromscratch.serve.jobs import Ended, Event, Placed, Written
+from fromscratch.serve.making import Making
 from fromscratch.serve.token_texts import TokenTexts
-from fromscratch.serve.writing import Text, Writing, whole
+from fromscratch.serve.writing import Text, Writing
 
 
-class Completions:
+class Completions(Making[TextChoice]):
     """Makes answers.
 
     Args:
-        texts: Spells tokens.
+        texts: As for `Making`, and so are those not named here.
         writing: The request's texts.
-        head: What all objects of the answer say: id, created, model, system_fingerprint.
+        head: What all objects of the answer say.
         logprobs: As the request asked for them.
         include_usage: Whether a stream ends with the usage.
     """
@@ -31,38 +31,19 @@ class Completions:
         logprobs: int | None,
         include_usage: bool,
     ) -> None:
-        self._texts, self._writing = texts, writing
-        self._asked = writing.asked
-        self._head = {**head, "truncated": self._asked.truncated}
-        self._logprobs, self._include_usage = logprobs, include_usage
+        super().__init__(texts, writing, head, include_usage=include_usage)
+        self._logprobs = logprobs
 
-    async def whole(self) -> TextAnswer:
-        """When all texts are complete."""
-        texts = await whole(self._writing)
-        return TextAnswer(
-            **self._head,
-            choices=[self._choice(number, text) for number, text in enumerate(texts)],
-            usage=self._usage(sum(text.ended.n_tokens for text in texts if text.ended)),
-        )
+    def _answer(self, texts: list[Text], usage: Usage) -> TextAnswer:
+        choices = [self._choice(number, text) for number, text in enumerate(texts)]
+        return TextAnswer(**self._head, choices=choices, usage=usage)
 
-    async def pieces(self) -> AsyncIterator[list[str]]:
-        """Yields JSON texts as the texts are written."""
-        if any(map(self._echo, range(len(self._asked.orders)))):
-            yield [
-                self._piece(TextChoice(index=number, text=self._echo(number)))
-                for number in range(len(self._asked.orders))
-            ]
-        n_tokens = 0
-        async for events in self._writing.events():
-            found = []
-            for number, event in events:
-                n_tokens += event.n_tokens if isinstance(event, Ended) else 0
-                found.append(self._piece(self._news(number, event)))
-            yield found
-        if self._include_usage:
-            yield [
-                TextAnswer(**self._head, choices=[], usage=self._usage(n_tokens)).model_dump_json()
-            ]
+    def _beginning(self) -> list[TextChoice]:
+        """The prompts, where they are to be repeated."""
+        echoes = [self._echo(number) for number in range(len(self._asked.orders))]
+        if not any(echoes):
+            return []
+        return [TextChoice(index=number, text=echo) for number, echo in enumerate(echoes)]
 
     def _news(self, number: int, event: Event) -> TextChoice:
         if isinstance(event, Ended):
@@ -96,6 +77,5 @@ class Completions:
     def _piece(self, choice: TextChoice) -> str:
         return TextAnswer(**self._head, choices=[choice]).model_dump_json()
 
-    def _usage(self, n_tokens: int) -> Usage:
-        read = self._asked.prompt_tokens
-        return Usage(prompt_tokens=read, completion_tokens=n_tokens, total_tokens=read + n_tokens)
+    def _last(self, usage: Usage) -> TextAnswer:
+        return TextAnswer(**self._head, choices=[], usage=usage)
