@@ -64,7 +64,7 @@ def show(
         options = AuditOptions(context=context, samples=samples, seed=seed, most_tokens=None)
     with progress(tokens_a_second) as report:
         found = audit(data, options, progress=report)
-    sentences = advice(found)
+    sentences = [f"{a.what[0].upper()}{a.what[1:]} ({a.regret}): {a.fix}." for a in advice(found)]
     if picture is not None:
         from fromscratch.report.length_picture import length_picture
 

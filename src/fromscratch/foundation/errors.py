@@ -17,11 +17,13 @@ class UserError(ValueError):
     Args:
         what: One sentence that says what is wrong.
         fix: What to do about it, as a sentence or a command; omitted where `what` already says it.
+        regret: Which one of docs/regrets.md is refused here, if it is one: `R18`.
     """
 
-    def __init__(self, what: str, *, fix: str | None = None) -> None:
+    def __init__(self, what: str, *, fix: str | None = None, regret: str | None = None) -> None:
         self.what = what
         self.fix = fix
+        self.regret = regret
         super().__init__(what if fix is None else f"{what} {fix}")
 
 

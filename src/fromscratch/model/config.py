@@ -160,6 +160,7 @@ def _check_divides(n_head: int, d_model: int) -> None:
         raise UserError(
             f"model.n_head = {n_head} does not divide model.d_model = {d_model}.",
             fix=f"Valid head counts for this width: {_listed(counts)}.",
+            regret="R18",
         )
 
 

@@ -319,4 +319,5 @@ def _check_space(recipe: Recipe, root: Path, steps: int | None) -> None:
             f"{root} has {free / 1e9:.1f} GB free.",
             fix="Make room, choose another --run, or keep fewer with checkpoint.keep_last=1"
             + (" or a larger checkpoint.keep_every." if recipe.checkpoint.keep_every else "."),
+            regret="R35",
         )

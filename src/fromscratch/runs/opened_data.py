@@ -264,6 +264,7 @@ def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
                 "learns or memorises (R04).",
                 fix="Choose data.val_fraction=0.01. If you mean it, prepare the text with "
                 "`fromscratch prepare SOURCE --out DATA --no-validation`, and say data.path=DATA.",
+                regret="R04",
             )
         options = PrepareOptions(
             tokenizer=data.tokenizer,

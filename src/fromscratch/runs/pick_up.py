@@ -206,6 +206,7 @@ def _refuse_lost(paths: RunPaths) -> None:
             f"{paths.root} was trained up to step {trained:,}, but its checkpoints are gone.",
             fix=f"Put them back into {paths.checkpoints}, or start a new run; nothing is trained "
             "from scratch in silence.",
+            regret="R40",
         )
 
 
@@ -241,6 +242,7 @@ def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) 
         raise UserError(
             "The data was prepared with another tokenizer than the one this run was trained with.",
             fix="Prepare it with the run's own: --tokenizer RUN/checkpoints/latest.",
+            regret="R13",
         )
     decides = {"path", "source", "stage", "val_fraction", "documents", "seed"}
     on_purpose = recipe.data.model_dump(include=decides) != before.data.model_dump(include=decides)
@@ -249,4 +251,5 @@ def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) 
             f"The training data is not what this run was trained on (fingerprint "
             f"{now.data_fingerprint[:12]} instead of {saved.data_fingerprint[:12]}).",
             fix="Restore it, or say so on purpose with an override of data.path or data.source.",
+            regret="R13",
         )

@@ -177,6 +177,7 @@ class Recipe(_Table):
                 f"train.tokens_per_step = {tokens:,} is not a multiple of model.context = "
                 f"{context:,}.",
                 fix=f"Nearest: {lower:,} or {lower + context:,}.",
+                regret="R29",
             )
         if self.train.micro_batch != "auto":
             self._check_divides(self.train.micro_batch)
@@ -259,6 +260,7 @@ class Recipe(_Table):
                 f"train.micro_batch = {micro_batch} does not divide the "
                 f"{samples:,} windows of a step (train.tokens_per_step / model.context).",
                 fix=f"Valid: {', '.join(map(str, valid[:24]))}.",
+                regret="R29",
             )
 
     @property

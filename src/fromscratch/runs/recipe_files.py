@@ -134,7 +134,7 @@ def recipe_from(values: dict[str, Any]) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        raise UserError(_first_problem(error)) from None
+        raise _first_problem(error) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -207,15 +207,17 @@ def _all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _all_keys(table, f"{prefix}{key}.")
 
 
-def _first_problem(error: ValidationError) -> str:
-    """The first of pydantic's findings as a sentence."""
+def _first_problem(error: ValidationError) -> UserError:
+    """The first of pydantic's findings, in our words."""
     first = error.errors()[0]
     if isinstance(inner := first.get("ctx", {}).get("error"), UserError):
-        return str(inner)
+        return inner
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "int_parsing":
-        return f"{key} = {first['input']!r} is not a whole number; write 10000, 10_000 or 1e4."
+        return UserError(
+            f"{key} = {first['input']!r} is not a whole number; write 10000, 10_000 or 1e4."
+        )
     if first["type"] == "missing":
-        return f'The recipe lacks "{key}".'
+        return UserError(f'The recipe lacks "{key}".')
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key} = {first['input']!r}: {message}."
+    return UserError(f"{key} = {first['input']!r}: {message}.")
