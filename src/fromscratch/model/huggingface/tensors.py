@@ -27,9 +27,7 @@ class Taker:
 
     def __call__(self, name: str) -> Tensor:
         if name not in self.left:
-            raise UserError(
-                f"The weights lack the tensor {name}: not a whole model.", regret="R48"
-            )
+            raise UserError(f"The weights lack the tensor {name}: not a whole model.", regret="R48")
         self.left.remove(name)
         return self._tensors[name]
 
