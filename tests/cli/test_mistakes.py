@@ -273,7 +273,17 @@ MISTAKES = {
         ["data", "show", "data-bytes", "--picture", "nowhere/x.png"],
         ["nowhere/x.png cannot be written", "folder that exists"],
     ),
-    "a doctor with nothing to do": (["doctor", "data-bytes"], ["--against FILE"]),
+    "a doctor with nothing to look at": (["doctor"], ["not told what to look at", "modern-124m"]),
+    "a doctor on a mistyped recipe": (["doctor", "moddern-124m"], ['Did you mean "modern-124m"?']),
+    "a doctor on a folder of texts": (
+        ["doctor", "text"],
+        ["no prepared data, no run and no model"],
+    ),
+    "a doctor on a run with overrides": (
+        ["doctor", "run", "optim.lr=1"],
+        ["optim.lr=1 is not a folder", "recipe"],
+    ),
+    "a regret that nobody has": (["doctor", "--explain", "R99"], ["R01 to R57"]),
     "an evaluation set that is not there": (
         ["doctor", "data-bytes", "--against", "nowhere.json"],
         ["nowhere.json cannot be read", "No such file"],

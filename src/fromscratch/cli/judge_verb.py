@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.doctor_verb import Part
+from fromscratch.cli.doctor_against import Part
 from fromscratch.cli.items_progress import ItemsProgress, items_progress
 from fromscratch.cli.show import err, print_warning, say, table
 from fromscratch.foundation.errors import UserError

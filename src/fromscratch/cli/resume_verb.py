@@ -29,12 +29,15 @@ def run(
 
     Example: fromscratch resume runs/first
     """
+    from fromscratch.doctor.checks import before_the_run
     from fromscratch.runs.pick_up import open_run
 
     with ranks_of_this_run() as ranks, at_the_end(then, run_folder, ranks) as end:
         with documents_progress() as progress:
             watch = end.watching(progress)
-            session = open_run(run_folder, overrides or [], report=watch, ranks=ranks)
+            session = open_run(
+                run_folder, overrides or [], report=watch, ranks=ranks, advise=before_the_run
+            )
         end.trains(session)
         step = session.state.progress.step
         if session.is_over:

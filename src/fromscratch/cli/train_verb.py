@@ -43,11 +43,18 @@ def run(
             complete = ranks.main_first(lambda: find_starting_model(start)).complete
         resolved = load_recipe(recipe, overrides or [], complete=complete)
         folder = run_folder or Path("runs") / resolved.name
+        from fromscratch.doctor.checks import before_the_run
         from fromscratch.runs.assemble import new_run
 
         with at_the_end(then, folder, ranks) as end:
             with documents_progress() as progress:
-                session = new_run(resolved, folder, report=end.watching(progress), ranks=ranks)
+                session = new_run(
+                    resolved,
+                    folder,
+                    report=end.watching(progress),
+                    ranks=ranks,
+                    advise=before_the_run,
+                )
             end.trains(session)
             say(f"run {folder}")
             from fromscratch.runs.opened_examples import OpenedExamples

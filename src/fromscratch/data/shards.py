@@ -158,6 +158,7 @@ def load_manifest(folder: Path) -> Manifest:
             raise UserError(
                 f"Preparing {folder} was interrupted before it finished.",
                 fix=f"Run it again: {command}",
+                regret="R10",
             )
         raise UserError(
             f"{folder} is not prepared data (it has no {DATA_MANIFEST}).",
@@ -233,13 +234,14 @@ def check_shard(folder: Path, shard: Shard) -> tuple[np.dtype[Any], int]:
             actual = file.seek(0, os.SEEK_END)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}).", fix="Prepare the data again."
+            f"{path} cannot be read ({error}).", fix="Prepare the data again.", regret="R11"
         ) from None
     if shape != (shard.tokens,) or dtype not in (np.uint16, np.uint32) or size != actual:
         raise UserError(
             f"{path} holds {dtype} {shape} in {actual:,} bytes; the manifest says "
             f"{shard.tokens:,} tokens.",
             fix="Prepare the data again.",
+            regret="R11",
         )
     return dtype, begin
 

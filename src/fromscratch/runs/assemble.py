@@ -9,7 +9,7 @@ room for the checkpoints.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -30,13 +30,12 @@ from fromscratch.optim.build import build_optimizers
 from fromscratch.parallel.device import device_of_rank
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.parallel.share import share
-from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
+from fromscratch.runs.mixture_plan import epochs_refusal
 from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.opened_data import OpenedData
 from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.reference import ready_reference
-from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.scheduled_hellaswag import (
     find_hellaswag,
     ready_hellaswag,
@@ -56,8 +55,25 @@ from fromscratch.train.loop import LoopConfig
 from fromscratch.train.precision import choose_precision
 from fromscratch.train.saver import SavePlan
 
+ADVICE = "doctor"
+"""What the advisor's events are called."""
+Advisor = Callable[[Recipe, int], Sequence[str]]
+"""Looks at a recipe and its number of steps, and says what the person would regret: the doctor."""
 
-def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = None) -> Session:
+
+def unadvised(recipe: Recipe, steps: int) -> Sequence[str]:
+    """For runs that nobody chose the settings of: the trials of a sweep."""
+    return ()
+
+
+def new_run(
+    recipe: Recipe,
+    root: Path,
+    *,
+    report: Watch,
+    ranks: Ranks | None = None,
+    advise: Advisor = unadvised,
+) -> Session:
     """Makes a run folder and everything to train in it.
 
     Args:
@@ -66,6 +82,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
         report: Told how the preparation of data goes.
         ranks: Who trains it; this process alone when left out. Rank 0 prepares the data and makes
             the folder.
+        advise: Asked once, before anything is spent; what it says is written into the run.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
@@ -89,9 +106,13 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     )
     lock = FileLock(paths.lock)
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
+
+    def advice() -> list[tuple[str, str]]:
+        return [(ADVICE, said) for said in advise(session.recipe, session.config.steps)]
+
     # Before the folder is there: who interrupts this gives the same command again.
     reference = ready_reference(session, report)
-    ranks.from_main(lambda: _make_folder(session, settled.notes, reference))
+    ranks.from_main(lambda: _make_folder(session, [*settled.notes, *advice()], reference))
     return session
 
 
@@ -112,7 +133,6 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
             *consumed_notes(recipe, session.state.progress.data_fingerprint),
             *unfinetuned_notes(recipe),
             *settled,
-            *recipe_notes(recipe, session),
             *precision_notes(session),
             *alone_notes(recipe, session.ranks),
         )
@@ -122,16 +142,6 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
     except BaseException:
         lock.release()
         raise
-
-
-def recipe_notes(recipe: Recipe, session: Session) -> list[tuple[str, str]]:
-    """Name and sentence of what a recipe says and probably does not mean (R01, R30)."""
-    steps = session.config.steps
-    epochs = session.data.training.epochs(steps * recipe.samples_per_step)
-    return [
-        *(("mixture", sentence) for sentence in mixture_warnings(recipe, steps)),
-        *(("recipe", sentence) for sentence in schedule_warnings(recipe, steps, epochs)),
-    ]
 
 
 def precision_notes(session: Session) -> list[tuple[str, str]]:

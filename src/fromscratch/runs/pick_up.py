@@ -24,12 +24,14 @@ from fromscratch.foundation.names import (
 )
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import (
+    ADVICE,
+    Advisor,
     acquire,
     build_session,
     check_device,
     check_supported,
     precision_notes,
-    recipe_notes,
+    unadvised,
 )
 from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.recipe import Recipe
@@ -43,7 +45,12 @@ from fromscratch.track.jsonl import append_event
 
 
 def open_run(
-    root: Path, overrides: Sequence[str] = (), *, report: Watch, ranks: Ranks | None = None
+    root: Path,
+    overrides: Sequence[str] = (),
+    *,
+    report: Watch,
+    ranks: Ranks | None = None,
+    advise: Advisor = unadvised,
 ) -> Session:
     """Picks up a run where its newest intact checkpoint stands.
 
@@ -52,6 +59,7 @@ def open_run(
         overrides: Deliberate changes of the recipe; recorded in events.jsonl.
         report: As for `new_run`.
         ranks: Likewise. Rank 0 chooses the checkpoint; all read it.
+        advise: Likewise; asked where the recipe has changed.
 
     Raises:
         UserError: Not a run, another process trains it, its data changed, or nothing is intact.
@@ -70,7 +78,7 @@ def open_run(
     lock = FileLock(paths.lock)
     ranks.from_main(lambda: acquire(lock, paths))
     try:
-        return _pick_up(paths, lock, overrides, report, ranks)
+        return _pick_up(paths, lock, overrides, report, ranks, advise)
     except OSError as error:
         lock.release()
         raise disk_error(paths, error) from error
@@ -85,6 +93,7 @@ def _pick_up(
     overrides: Sequence[str],
     report: Watch,
     ranks: Ranks,
+    advise: Advisor,
 ) -> Session:
     """`open_run` once the run is ours."""
     before = load_recipe(str(paths.recipe))
@@ -167,8 +176,8 @@ def _pick_up(
         if ranks.is_main:
             write_atomically(paths.recipe, recipe.to_toml())
         note("recipe_changed", changed, progress.step)
-        for name, message in recipe_notes(recipe, session):
-            note(name, message, progress.step)
+        for message in advise(recipe, session.config.steps):
+            note(ADVICE, message, progress.step)
     was, will_be = _learning_rates(before, recipe, progress.step, session)
     if will_be > 1.5 * was:
         note(
