@@ -53,6 +53,7 @@ RUN_PAGES = {
             "chat",
             "checkpoints",
             "data",
+            "doctor",
             "evaluate",
             "export",
             "diagnosis",
@@ -202,6 +203,12 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
         events = (newcomer / f"runs/{run}/events.jsonl").read_text().splitlines()
         found = [e["step"] for e in map(json.loads, events) if e["event"] == "phase"]
         assert found == [step], run
+
+
+def test_the_commands_about_the_doctor_work_one_after_the_other(newcomer: Path):
+    shutil.copytree(ROOT / "docs/as-run", newcomer / "docs/as-run")
+    (newcomer / "my-items.jsonl").write_text(json.dumps({"text": "one two " * 9}) + "\n")
+    assert run_page("docs/doctor.md", newcomer) == 13
 
 
 def test_the_commands_about_reports_work_one_after_the_other(newcomer: Path):
