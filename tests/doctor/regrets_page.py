@@ -23,7 +23,7 @@ that are used today. Here each is one of
 
 - **impossible**: the design rules it out;
 - **refused**: an error before anything is spent;
-- **warned**: [`doctor`](doctor.md), and the start of a run, say it with what to do;
+- **warned**: `fromscratch doctor`, and the start of a run, say it with what to do;
 - **recovered**: the run survives it.
 
 Each has a test that shows it, named below; `doctor` in the table: `fromscratch doctor` has a check
