@@ -46,6 +46,7 @@ from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
 from fromscratch.runs.starting_model import (
     consumed_notes,
     fill_from_base,
+    read_by,
     template_of,
     unfinetuned_notes,
 )
@@ -130,7 +131,12 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
             write_atomically(paths.reference, reference)
         notes = (
             *session.data.warnings,
-            *consumed_notes(recipe, session.state.progress.data_fingerprint),
+            *consumed_notes(
+                recipe,
+                session.data.training,
+                session.state.progress.read,
+                model=recipe.base.model,
+            ),
             *unfinetuned_notes(recipe),
             *settled,
             *precision_notes(session),
@@ -266,6 +272,7 @@ def build_session(
             versions=versions() | {"precision": str(precision)} | optimizers.made_with(),
             threads=torch.get_num_threads(),
             ranks=ranks.size,
+            read=read_by(recipe.base.model) if from_base else {},
         ),
         template=template_of(recipe),
     )

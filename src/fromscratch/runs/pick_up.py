@@ -40,7 +40,7 @@ from fromscratch.runs.reference import ready_reference
 from fromscratch.runs.scheduled_hellaswag import find_hellaswag, wherever_it_is_resumed
 from fromscratch.runs.session import Session, disk_error
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
-from fromscratch.runs.starting_model import fill_from_base
+from fromscratch.runs.starting_model import consumed_notes, fill_from_base, read_by
 from fromscratch.track.jsonl import append_event
 
 
@@ -133,6 +133,7 @@ def _pick_up(
         _refuse_lost(paths)
         if recipe.base.model:
             fill_from_base(session.state.model, recipe, data.tokenizer)
+            now.read = read_by(recipe.base.model)
         note("no_checkpoint", "killed before its first checkpoint: starting at step 0", 0)
     else:
         checkpoint = store.root / chosen
@@ -187,6 +188,8 @@ def _pick_up(
         )
     if progress.data_fingerprint != now.data_fingerprint:
         note("data_changed", "other training data from here on", progress.step)
+        for name, message in consumed_notes(recipe, data.training, progress.read):
+            note(name, message, progress.step)
     for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"):
         setattr(progress, field, getattr(now, field))
     reference = ready_reference(session, report)
