@@ -208,7 +208,7 @@ def test_the_commands_about_training_work_one_after_the_other(newcomer: Path):
 def test_the_commands_about_the_doctor_work_one_after_the_other(newcomer: Path):
     shutil.copytree(ROOT / "docs/as-run", newcomer / "docs/as-run")
     (newcomer / "my-items.jsonl").write_text(json.dumps({"text": "one two " * 9}) + "\n")
-    assert run_page("docs/doctor.md", newcomer) == 13
+    assert run_page("docs/doctor.md", newcomer) == 14
 
 
 def test_the_commands_about_reports_work_one_after_the_other(newcomer: Path):
