@@ -36,7 +36,8 @@ def test_a_run_and_its_checkpoint_and_its_data(fromscratch: Callable, place: Pat
     assert answer.code == 0, answer
     assert said["what"] == ["run", "run/checkpoints/latest", "data-bytes"]
     assert len(said["checks"]) > 30
-    assert {finding["about"] for finding in said["findings"]} <= {"run", "tiny", "data-bytes"}
+    about = {Path(finding["about"]).name for finding in said["findings"]}
+    assert about <= {"run", "tiny", "data-bytes"}
 
 
 def test_the_story_of_a_regret(fromscratch: Callable) -> None:
@@ -55,3 +56,25 @@ def test_a_run_begins_with_it(fromscratch: Callable, place: Path) -> None:
     events = [json.loads(line) for line in (place / "warned/events.jsonl").open()]
     said = [event["message"] for event in events if event["event"] == "doctor"]
     assert any(m.endswith("write optim.clip=1 (R30)") for m in said)
+
+
+def test_a_finetuning_recipe_shows_what_is_learned(fromscratch: Callable, place: Path) -> None:
+    """Its conversations are made into examples as `train` would, and looked at."""
+    records = [{"prompt": f"Say {i}", "completion": "yes"} for i in range(30)]
+    (place / "talk.json").write_text(json.dumps(records))
+    words = ["sft-fgpt", "--from", "run", "data.path=talk.json", "chat.loss_on=all",
+             "model.context=32", "train.micro_batch=2"]  # fmt: skip
+    answer = fromscratch("doctor", *words)
+    assert answer.code == 0, answer
+    assert "write chat.loss_on=assistant" in answer.out
+    plain = answer.out.replace("\n", " ")
+    assert "the first example, token by token" in plain
+    said = json.loads(fromscratch("doctor", *[w for w in words if "loss" not in w], "--json").out)
+    assert not [f for f in said["findings"] if f["id"] == "R50"]
+    first, answered = said["example"]
+    assert (first["learned"], first["tokens"][0]) == (False, "<|user|>")
+    assert answered == {"learned": True, "tokens": ["y", "e", "s", "<|endoftext|>"]}
+    (place / "mute.json").write_text('[{"messages": [{"role": "user", "content": "Hm?"}]}]')
+    refused = fromscratch("doctor", *words[:3], "data.path=mute.json", "--json")
+    assert refused.code == 1
+    assert [f["id"] for f in json.loads(refused.out)["findings"]] == ["R51"]

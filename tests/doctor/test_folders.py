@@ -173,7 +173,8 @@ def test_many_that_are_too_long(tmp_path: Path) -> None:
     records = [*talk(50), *talk(20, "long " * 100)]
     (finding,) = found(examples(tmp_path, records, val_fraction=0.2))
     assert finding.id == "R54"
-    assert "20 of 70 examples (29%)" in finding.what
+    assert "20 of 70 examples (29%) are too long and left out: 20 by the context" in finding.what
+    assert finding.fix == "give shorter examples, or a model of more context"
 
 
 def test_an_example_is_shown_token_by_token_with_its_mask(tmp_path: Path) -> None:
@@ -286,12 +287,19 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def of_the_run(run: Path) -> list[str]:
-    """Without what is said of its recipe: so small a run has too few tokens, and no samples."""
-    return [f"{f.id} {f.severity}" for f in found(run) if f.id not in ("R15", "R47")]
+    """Without what is said of its recipe and data, which are tiny."""
+    return [f"{f.id} {f.severity}" for f in found(run) if f.id != "R15" and f.about == str(run)]
 
 
 def test_a_run_that_ended_well(run: Path) -> None:
     assert of_the_run(run) == []
+
+
+def test_a_run_is_looked_at_with_its_recipe_and_its_data(run: Path, finished: Path) -> None:
+    """Its paragraphs have 30 tokens and its windows 32: no window holds many of them."""
+    others = {(f.id, Path(f.about).name) for f in found(run) if f.about != str(run)}
+    assert others == {("R47", "try"), ("R04", "data"), ("R15", "data")}
+    assert "R52 warned" in ids(finished.parent / "data"), "by itself, windows of 1,024 are meant"
 
 
 def test_a_run_whose_checkpoints_are_gone_is_refused(run: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fromscratch.doctor.checks import Examined
     from fromscratch.doctor.example_tokens import Stretch
     from fromscratch.doctor.finding import Finding
+    from fromscratch.runs.recipe import Recipe
 
 _COLOURS = {"refused": "bold red", "warned": "yellow"}
 _INDENT = " " * 15
@@ -88,7 +89,7 @@ def run(
 
 def _examine(what: Sequence[str], start: str | None) -> tuple[Examined, list[Stretch]]:
     """Looks at everything that is named, and at the data of what is named."""
-    from fromscratch.doctor.checks import Examined, compare_runs, examine_folder
+    from fromscratch.doctor.checks import Examined, compare_runs, data_of_run, examine_folder
     from fromscratch.report.read import is_run
 
     first, *rest = what
@@ -104,7 +105,7 @@ def _examine(what: Sequence[str], start: str | None) -> tuple[Examined, list[Str
     runs = [folder for folder in folders if is_run(folder)]
     if len(runs) > 1:
         examined += compare_runs(runs)
-    return examined, _first_example(folders)
+    return examined, _first_example([*folders, *(d for run in runs for d in data_of_run(run))])
 
 
 def _examine_recipe(
@@ -112,7 +113,7 @@ def _examine_recipe(
 ) -> tuple[Examined, list[Stretch]]:
     from fromscratch.doctor.checks import (
         Examined,
-        examine_folder,
+        examine_data_of,
         examine_recipe,
         prepared_data_of,
     )
@@ -128,13 +129,22 @@ def _examine_recipe(
         complete = find_starting_model(start).complete
     try:
         resolved = load_recipe(recipe, overrides, complete=complete)
+        if resolved.train.objective != "pretrain" and resolved.data.path:
+            resolved = _with_examples(resolved)
     except UserError as error:
         return Examined([refusal(error, name)]), []
     examined = examine_recipe(resolved, machine=this_machine(resolved))
-    folders = prepared_data_of(resolved)
-    for folder in folders:
-        examined += examine_folder(folder)
-    return examined, _first_example(folders)
+    examined += examine_data_of(resolved)
+    return examined, _first_example(prepared_data_of(resolved))
+
+
+def _with_examples(recipe: Recipe) -> Recipe:
+    """The recipe on its conversations made into examples: `train` then finds them made."""
+    from fromscratch.cli.documents_progress import documents_progress
+    from fromscratch.runs.opened_examples import open_examples
+
+    with documents_progress() as progress:
+        return recipe.on_data(open_examples(recipe, progress).folders)
 
 
 def _first_example(folders: Sequence[Path]) -> list[Stretch]:

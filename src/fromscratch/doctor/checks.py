@@ -94,6 +94,15 @@ def prepared_data_of(recipe: Recipe) -> list[Path]:
     return [f for f in folders if f.is_dir() and (is_prepared(f) or is_examples(f))]
 
 
+def examine_data_of(recipe: Recipe) -> Examined:
+    """Looks at a recipe's data, so far as it is prepared; leaves out what the recipe mends."""
+    found = Examined()
+    for folder in prepared_data_of(recipe):
+        found += _examine_data(folder, str(folder), recipe.model.context)
+    mended = {"R52"} if recipe.data.document_mask else set()
+    return Examined([f for f in found.findings if f.id not in mended], found.checked)
+
+
 def examine_folder(folder: Path) -> Examined:
     """Looks at prepared data, a run or a model.
 
@@ -138,7 +147,7 @@ def _examine_model(folder: Path, about: str) -> Examined:
     return _examine(MODEL_CHECKS, ModelSubject(folder), about)
 
 
-def _examine_data(folder: Path, about: str) -> Examined:
+def _examine_data(folder: Path, about: str, context: int = 1024) -> Examined:
     from fromscratch.data.examples import Examples, is_examples
     from fromscratch.doctor.data_checks import (
         DATA_CHECKS,
@@ -152,7 +161,7 @@ def _examine_data(folder: Path, about: str) -> Examined:
             return _examine(EXAMPLES_CHECKS, ExamplesSubject(Examples(folder)), about)
     except UserError as error:
         return Examined([refusal(error, about)])
-    return _examine(DATA_CHECKS, DataSubject(folder), about)
+    return _examine(DATA_CHECKS, DataSubject(folder, context), about)
 
 
 def _examine_run(folder: Path, about: str) -> Examined:
@@ -170,7 +179,16 @@ def _examine_run(folder: Path, about: str) -> Examined:
     said = {finding.id for finding in found.findings}
     of_recipe = examine_recipe(recipe, steps=subject.facts.planned_steps)
     kept = [finding for finding in of_recipe.findings if finding.id not in said]
-    return found + Examined(kept, of_recipe.checked)
+    found += Examined(kept, of_recipe.checked)
+    return found + examine_data_of(recipe)
+
+
+def data_of_run(folder: Path) -> list[Path]:
+    """The prepared data that a run of ours is trained on; none where its recipe cannot be read."""
+    try:
+        return prepared_data_of(_recipe_of(folder))
+    except UserError:
+        return []
 
 
 def _recipe_of(folder: Path) -> Recipe:

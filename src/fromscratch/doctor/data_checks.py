@@ -44,9 +44,11 @@ class DataSubject:
 
     Attributes:
         folder: Where it lies.
+        context: Tokens in a window of who trains on it.
     """
 
     folder: Path
+    context: int = 1024
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -56,7 +58,7 @@ class DataSubject:
     @cached_property
     def advice(self) -> list[Advice]:
         """What a short look at the text says."""
-        look = AuditOptions(samples=0, most_tokens=LOOKED_AT)
+        look = AuditOptions(context=self.context, samples=0, most_tokens=LOOKED_AT)
         return advice(audit(self.folder, look), most=_EVERYTHING)
 
 
@@ -164,15 +166,20 @@ def _stop_not_learned(subject: ExamplesSubject) -> Iterator[Advice]:
 
 def _many_dropped(subject: ExamplesSubject) -> Iterator[Advice]:
     manifest = subject.examples.manifest
-    if manifest.records and manifest.dropped > _DROPPED_SHARE * manifest.records:
-        yield Advice(
-            "R54",
-            f"{manifest.dropped:,} of {manifest.records:,} examples "
-            f"({percent(manifest.dropped / manifest.records)}) are too long and left out: "
-            f"{manifest.prompt_too_long:,} by their prompt, {manifest.answer_too_long:,} by their "
-            f"answer, {manifest.both_too_long:,} by the context",
-            "write a larger chat.max_prompt_tokens, chat.max_answer_tokens or model.context",
-        )
+    if not manifest.records or manifest.dropped <= _DROPPED_SHARE * manifest.records:
+        return
+    reasons = [
+        (manifest.prompt_too_long, "by their prompt", "a larger chat.max_prompt_tokens"),
+        (manifest.answer_too_long, "by their answer", "a larger chat.max_answer_tokens"),
+        (manifest.both_too_long, "by the context", "shorter examples, or a model of more context"),
+    ]
+    yield Advice(
+        "R54",
+        f"{manifest.dropped:,} of {manifest.records:,} examples "
+        f"({percent(manifest.dropped / manifest.records)}) are too long and left out: "
+        + ", ".join(f"{count:,} {why}" for count, why, _ in reasons if count),
+        f"give {', or '.join(mend for count, _, mend in reasons if count)}",
+    )
 
 
 DATA_CHECKS: tuple[Check[DataSubject], ...] = (

@@ -291,6 +291,16 @@ def _role_strings(subject: RecipeSubject) -> Iterator[Advice]:
             )
 
 
+def _prompts_learned(subject: RecipeSubject) -> Iterator[Advice]:
+    if subject.recipe.train.objective == "sft" and subject.recipe.chat.loss_on == "all":
+        yield Advice(
+            "R50",
+            'the words of the user are learned as well (chat.loss_on = "all"), so the model also '
+            "learns to ask",
+            "write chat.loss_on=assistant",
+        )
+
+
 RECIPE_CHECKS: tuple[Check[RecipeSubject], ...] = (
     Check("R04", "text will be held out", _would_hold_nothing_out, "refused"),
     Check("R49", "roles are tokens", _role_strings, "refused"),
@@ -303,6 +313,7 @@ RECIPE_CHECKS: tuple[Check[RecipeSubject], ...] = (
     Check("R22", "fp16 is scaled", _unscaled),
     Check("R39", "a step fits in memory", _memory),
     Check("R42", "a kill costs little", _seldom_saved),
+    Check("R50", "only answers are learned", _prompts_learned),
     Check("R47", "samples along the way", _no_samples),
 )
 """In the order in which they are said; the refusals are said first."""
