@@ -63,8 +63,8 @@ MODELS: tuple[Regret, ...] = (
         "R24",
         "A logged loss of the last micro-batch only",
         "impossible",
-        "With accumulation, only the last portion's loss is logged: a curve eight times as noisy, "
-        "whose noise is taken for a conflict between sources.",
+        "With accumulation, only the last portion's loss is logged: a curve whose noise is taken "
+        "for a conflict between sources.",
         "The logged loss is the mean over all targets of the step, of all micro-batches and "
         "processes.",
     ),

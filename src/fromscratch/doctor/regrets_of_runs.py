@@ -29,8 +29,9 @@ RUNS: tuple[Regret, ...] = (
         "impossible",
         "Whatever was written last is taken up. It is somebody else's model, or yesterday's with "
         "another width, and it trains on without an error.",
-        "`resume RUN` is told which run. What it finds must be of the recipe's shape, data and "
-        "tokenizer; a run is never overwritten, and checkpoints of another run are refused.",
+        "`resume RUN` is told which run, and looks nowhere else. A checkpoint of another shape, "
+        "optimiser, tokenizer or data is refused, and any other difference from its recipe is "
+        "recorded. A run is never overwritten.",
     ),
     Regret(
         "R35",
@@ -76,9 +77,9 @@ RUNS: tuple[Regret, ...] = (
         "refused",
         "The first steps fit. The first validation, the first sample or the restored optimiser "
         "does not, and the night is lost.",
-        "Before step 1 a batch at full size is trained, validated, sampled and saved: on a GPU "
-        "always, on a CPU where memory may be short. train.micro_batch=auto finds what fits. A "
-        "resume peaks no higher than the run.",
+        "Before step 1, and before a resume goes on, a batch at full size is trained, validated, "
+        "sampled and saved in a process of its own: on a GPU always, on a CPU where memory may be "
+        "short. train.micro_batch=auto finds what fits. A resume peaks no higher than the run.",
     ),
     Regret(
         "R40",
@@ -93,8 +94,8 @@ RUNS: tuple[Regret, ...] = (
         "R41",
         "Compilation switched off because sampling broke",
         "impossible",
-        "The compiled model cannot generate, or compiles anew for every length. So compilation "
-        "goes, and with it a third of the speed.",
+        "The compiled model cannot generate, or compiles anew for every length. So compilation is "
+        "switched off, and the speed goes with it.",
         "Only training runs compiled blocks (train.compile); validation and sampling use the same "
         "weights uncompiled, and never cause a compilation.",
     ),

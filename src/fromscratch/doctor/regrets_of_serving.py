@@ -9,8 +9,8 @@ SERVING: tuple[Regret, ...] = (
         "R49",
         "<|user|> as plain text",
         "impossible",
-        "The role marks are not in the vocabulary, so each is seven tokens of text, which any "
-        "user can type and no model learns reliably to write.",
+        "The role marks are not in the vocabulary, so each is five tokens of ordinary text, which "
+        "any user can type and a model may write in any other way.",
         "Roles are ids of their own, in the padding of the vocabulary, which no text can spell. A "
         "tokenizer without them is refused for such a template.",
     ),
@@ -45,8 +45,8 @@ SERVING: tuple[Regret, ...] = (
         "R53",
         "One chat template for training and another for serving",
         "impossible",
-        "A space or a line end differs between the two pieces of code. The model answers as if it "
-        "had been trained for half the time.",
+        "A space or a line end differs between the two pieces of code. The model answers worse "
+        "than it could, and nothing says why.",
         "One renderer makes the prompts of finetuning, DPO, chat, the judge and the server, and "
         "the template lies beside the weights; transformers gives the same ids from it.",
     ),
