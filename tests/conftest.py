@@ -37,7 +37,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Collecting makes millions of objects that stay: looking through them again and again frees nothing.
+# Collecting makes millions of objects that stay; looking through them again frees nothing.
 gc.disable()
 
 # A shell's background jobs ignore Ctrl-C from birth, and so would every process that a test starts.
