@@ -30,7 +30,10 @@ SMALL = (
     "model.vocab_size=257 model.padded_vocab=0 train.tokens_per_step=128 train.micro_batch=2 "
     "schedule.warmup_steps=2 eval.every=0 eval.tokens=256 sample.every=0 checkpoint.every=5"
 )
-SMALL_TALK = "chat.packing=true train.tokens_per_step=128 train.micro_batch=1 train.epochs=1 eval.every=0 sample.every=0"
+SMALL_TALK = (
+    "chat.packing=true train.tokens_per_step=128 train.micro_batch=1 train.epochs=1 "
+    "eval.every=0 sample.every=0"
+)
 
 
 def read() -> nbformat.NotebookNode:
