@@ -18,6 +18,7 @@ from fromscratch.cli import (
     chat_verb,
     data_verb,
     doctor_verb,
+    env_verb,
     eval_verb,
     export_verb,
     generate_verb,
@@ -67,6 +68,7 @@ app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")
 app.command("watch")(watch_verb.run)
+app.command("env")(env_verb.run)
 
 
 def _version(wanted: bool) -> None:

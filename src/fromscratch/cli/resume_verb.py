@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -16,6 +17,7 @@ from fromscratch.cli.session import (
     train_session,
 )
 from fromscratch.cli.show import say
+from fromscratch.parallel.ranks import Ranks
 
 
 def run(
@@ -29,16 +31,38 @@ def run(
 
     Example: fromscratch resume runs/first
     """
+    with ranks_of_this_run() as ranks:
+        go_on(run_folder, overrides or [], then, ranks)
+
+
+def go_on(
+    run_folder: Path,
+    overrides: Sequence[str],
+    then: str | None,
+    ranks: Ranks,
+    *,
+    picked_up: Callable[[], None] = lambda: None,
+) -> None:
+    """Goes on with a run that is there, and says so; one that is over is left as it is.
+
+    Args:
+        run_folder: Of the run.
+        overrides: Deliberate changes of its recipe.
+        then: What `--then` says.
+        ranks: Who trains.
+        picked_up: Called when the changes are in force.
+    """
     from fromscratch.doctor.checks import before_the_run
     from fromscratch.runs.pick_up import open_run
 
-    with ranks_of_this_run() as ranks, at_the_end(then, run_folder, ranks) as end:
+    with at_the_end(then, run_folder, ranks) as end:
         with documents_progress() as progress:
             watch = end.watching(progress)
             session = open_run(
-                run_folder, overrides or [], report=watch, ranks=ranks, advise=before_the_run
+                run_folder, overrides, report=watch, ranks=ranks, advise=before_the_run
             )
         end.trains(session)
+        picked_up()
         step = session.state.progress.step
         if session.is_over:
             end.finished = True

@@ -11,6 +11,7 @@ from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.example_view import show_example
 from fromscratch.cli.session import ranks_of_this_run, say_how_to_use, train_session
 from fromscratch.cli.show import say
+from fromscratch.parallel.ranks import Ranks
 
 
 def run(
@@ -23,6 +24,9 @@ def run(
         metavar="MODEL",
         help="Start from its weights: a run, a checkpoint, a Hugging Face folder or hub name.",
     ),
+    or_resume: bool = typer.Option(
+        False, "--or-resume", help="Where the run is there already, go on with it: for a script."
+    ),
     then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
 ) -> None:
     """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
@@ -31,11 +35,15 @@ def run(
 
     On conversations: fromscratch train sft-110 --from MODEL data.path=instructions.json
 
+    In a script that may be stopped: fromscratch train RECIPE --run RUN --or-resume
+
     On several GPUs: torchrun --nproc-per-node 2 -m fromscratch train RECIPE
     """
     from fromscratch.runs.recipe_files import load_recipe
 
     with ranks_of_this_run() as ranks:
+        if or_resume and _goes_on(recipe, overrides or [], run_folder, start, then, ranks):
+            return
         complete = None
         if start is not None:
             from fromscratch.runs.starting_model import find_starting_model
@@ -65,3 +73,30 @@ def run(
             end.finished = train_session(session)
             if end.finished:
                 say_how_to_use(session)
+
+
+def _goes_on(
+    recipe: str,
+    overrides: list[str],
+    run_folder: Path | None,
+    start: str | None,
+    then: str | None,
+    ranks: Ranks,
+) -> bool:
+    """Goes on with the run where it is there already; else False, and nothing is done."""
+    from fromscratch.cli.resume_verb import go_on
+    from fromscratch.foundation.files import write_atomically
+    from fromscratch.foundation.names import RunPaths
+    from fromscratch.runs.or_resume import asked_again, default_folder, is_run
+
+    folder = run_folder or default_folder(recipe, overrides)
+    if not ranks.from_main(lambda: is_run(folder)):
+        return False
+    again = ranks.main_first(lambda: asked_again(folder, recipe, overrides, start))
+
+    def keep() -> None:
+        if ranks.is_main:
+            write_atomically(RunPaths(folder).asked, again.asked.to_toml())
+
+    go_on(folder, again.changes, then, ranks, picked_up=keep)
+    return True

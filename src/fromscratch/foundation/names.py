@@ -38,6 +38,7 @@ PARTS_JOINING_LOGS = "joining"
 
 # --- names inside RUN/ ----------------------------------------------------------------------------
 RUN_RECIPE = "recipe.toml"
+RUN_ASKED = "asked.toml"  # the recipe as the command that made the run had it
 RUN_METRICS = "metrics.jsonl"
 RUN_SAMPLES = "samples.jsonl"
 RUN_EVENTS = "events.jsonl"
@@ -230,6 +231,10 @@ class RunPaths:
     @property
     def recipe(self) -> Path:
         return self.root / RUN_RECIPE
+
+    @property
+    def asked(self) -> Path:
+        return self.root / RUN_ASKED
 
     @property
     def metrics(self) -> Path:

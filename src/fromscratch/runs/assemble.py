@@ -19,7 +19,7 @@ from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.data.watching import Remark, Watch
 from fromscratch.evaluate.hellaswag_items import HellaSwagItem
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import free_bytes, write_atomically
+from fromscratch.foundation.files import free_bytes, temporary_name, write_atomically
 from fromscratch.foundation.hardware import peak_flops
 from fromscratch.foundation.host_memory import keep_freed_memory
 from fromscratch.foundation.names import RunPaths
@@ -89,7 +89,7 @@ def new_run(
         UserError: The folder exists, or the recipe cannot be run as it is.
     """
     ranks = Ranks() if ranks is None else ranks
-    paths = RunPaths(root)
+    paths, asked = RunPaths(root), recipe
     ranks.from_main(lambda: refuse_existing(paths))
     check_supported(recipe)
     check_sharing(recipe, ranks)
@@ -113,11 +113,13 @@ def new_run(
 
     # Before the folder is there: who interrupts this gives the same command again.
     reference = ready_reference(session, report)
-    ranks.from_main(lambda: _make_folder(session, [*settled.notes, *advice()], reference))
+    ranks.from_main(lambda: _make_folder(session, asked, [*settled.notes, *advice()], reference))
     return session
 
 
-def _make_folder(session: Session, settled: list[tuple[str, str]], reference: bytes | None) -> None:
+def _make_folder(
+    session: Session, asked: Recipe, settled: list[tuple[str, str]], reference: bytes | None
+) -> None:
     """The run's folder with its recipe, and what the person should know before it starts."""
     paths, recipe, lock = session.paths, session.recipe, session.lock
     # An epoch's length is known only now.
@@ -126,6 +128,7 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
     acquire(lock, paths)
     try:
         refuse_existing(paths)  # somebody may have been faster
+        write_atomically(paths.asked, asked.to_toml())
         write_atomically(paths.recipe, recipe.to_toml())
         if reference is not None:
             write_atomically(paths.reference, reference)
@@ -306,14 +309,15 @@ def acquire(lock: FileLock, paths: RunPaths) -> None:
 def refuse_existing(paths: RunPaths) -> None:
     """A folder with anything in it but what a kill before the recipe was there left is a run."""
     root = paths.root
-    left_behind = {paths.lock.name, f".{paths.recipe.name}.tmp"}
+    left_behind = {paths.lock.name, paths.asked.name}
+    left_behind |= {temporary_name(path.name) for path in (paths.recipe, paths.asked)}
     if root.is_dir() and {path.name for path in root.iterdir()} <= left_behind:
         return
     if root.exists():
         raise UserError(
             f"{root} already exists; a run is never overwritten.",
             fix=f"Continue it with `fromscratch resume {shlex.quote(str(root))}`, or choose "
-            "another --run.",
+            "another --run; `train --or-resume` starts a run or goes on with it.",
         )
 
 
