@@ -11,7 +11,8 @@ import typer
 
 from fromscratch.cli.data_verb import fitting, paragraph
 from fromscratch.cli.progress import progress, tokens_a_second
-from fromscratch.cli.show import out, say
+from fromscratch.cli.show import out, print_json, say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
 from fromscratch.report.numerals import percent
 
@@ -32,16 +33,14 @@ class Part(Enum):
 
 
 def run(
-    data: Path = typer.Argument(..., help="A folder that `prepare` wrote."),
-    against: list[Path] = typer.Option(
-        None, help="An evaluation set: JSON, JSON lines or text; may be given several times."
+    data: Path = argument("DATA"),
+    against: list[Path] = option("against"),
+    split: Part = option(
+        "split", Part.all, of="of a file in the order 85% train, 10% test, 5% val"
     ),
-    part: Part = typer.Option(
-        Part.all, help="Of a file whose items are 85% train, 10% test, 5% val in that order: which."
-    ),
-    ngram: int = typer.Option(13, help="Words that must follow one another in both."),
-    full: bool = typer.Option(False, "--full", help="Read all text, however large the data."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    ngram: int = option("ngram", 13),
+    full: bool = option("full", False),
+    as_json: bool = option("json", False),
 ) -> None:
     """Finds evaluation items in the training text, by 13 words that follow one another.
 
@@ -52,7 +51,6 @@ def run(
     """
     from fromscratch.data.contamination import LONGEST, find_contamination
     from fromscratch.data.evaluation_items import load_items
-    from fromscratch.foundation.files import dump_json
 
     if not against:
         raise UserError(
@@ -61,7 +59,7 @@ def run(
         )
     if not 2 <= ngram <= LONGEST:
         raise UserError(f"--ngram {ngram} is not from 2 to {LONGEST}.", fix="Usual is 13.")
-    sets = [load_items(path, part=part.value) for path in against]
+    sets = [load_items(path, part=split.value) for path in against]
     items = [item for items in sets for item in items]
     with progress(tokens_a_second) as report:
         result = find_contamination(
@@ -78,7 +76,7 @@ def run(
         first += len(of_file)
         per_file.append((path, result.of(findings)))
     if as_json:
-        typer.echo(dump_json(_as_json(data, per_file), indent=2))
+        print_json(_as_json(data, per_file))
     else:
         for path, contamination in per_file:
             _print(path, contamination)
