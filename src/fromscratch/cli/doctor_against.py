@@ -12,7 +12,7 @@ import typer
 
 from fromscratch.cli.data_verb import fitting, paragraph
 from fromscratch.cli.progress import progress, tokens_a_second
-from fromscratch.cli.show import out, say
+from fromscratch.cli.show import out, print_json, say
 from fromscratch.foundation.errors import UserError
 from fromscratch.report.numerals import percent
 
@@ -50,7 +50,6 @@ def look_for_items(
     """
     from fromscratch.data.contamination import LONGEST, find_contamination
     from fromscratch.data.evaluation_items import load_items
-    from fromscratch.foundation.files import dump_json
 
     if not 2 <= ngram <= LONGEST:
         raise UserError(f"--ngram {ngram} is not from 2 to {LONGEST}.", fix="Usual is 13.")
@@ -71,7 +70,7 @@ def look_for_items(
         first += len(of_file)
         per_file.append((path, result.of(findings)))
     if as_json:
-        typer.echo(dump_json(_as_json(data, per_file), indent=2))
+        print_json(_as_json(data, per_file))
     else:
         for path, contamination in per_file:
             _print(path, contamination)

@@ -12,7 +12,8 @@ import typer
 
 from fromscratch.cli.data_verb import paragraph
 from fromscratch.cli.doctor_against import Part, look_for_items
-from fromscratch.cli.show import out, say
+from fromscratch.cli.show import out, print_json, say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,31 +28,17 @@ _MOST_TOKENS = 60
 
 
 def run(
-    what: list[str] = typer.Argument(
-        None,
-        metavar="WHAT [KEY=VALUE ...]",
-        help="A recipe with its changes; or prepared data, a run or a model. Several runs are "
-        "also compared.",
+    what: list[str] = argument("WHAT", None),
+    start: str = option("from"),
+    against: list[Path] = option("against", of="looked for in the data's text"),
+    split: Part = option(
+        "split", Part.all, of="of a file in the order 85% train, 10% test, 5% val"
     ),
-    start: str = typer.Option(
-        None, "--from", metavar="MODEL", help="The model that a finetuning recipe starts from."
-    ),
-    against: list[Path] = typer.Option(
-        None,
-        metavar="FILE",
-        help="Look for an evaluation set in the data's text: JSON, JSON lines or text; may be "
-        "given several times.",
-    ),
-    part: Part = typer.Option(
-        Part.all, help="Of a file whose items are 85% train, 10% test, 5% val in that order: which."
-    ),
-    ngram: int = typer.Option(13, help="Words that must follow one another in both."),
-    full: bool = typer.Option(False, "--full", help="With --against: read all text."),
-    explain: str = typer.Option(
-        None, metavar="ID", help="Tell the story of one regret, e.g. R15, and what is true here."
-    ),
-    strict: bool = typer.Option(False, "--strict", help="Exit with 1 for warnings, too."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    ngram: int = option("ngram", 13),
+    full: bool = option("full", False),
+    explain: str = option("explain"),
+    strict: bool = option("strict", False),
+    as_json: bool = option("json", False),
 ) -> None:
     """Finds what people regret, before it costs GPU-hours; each with what mends it.
 
@@ -74,13 +61,11 @@ def run(
             fix="Name a recipe, or a folder: fromscratch doctor modern-124m",
         )
     if against:
-        look_for_items(Path(what[0]), against, part=part, ngram=ngram, full=full, as_json=as_json)
+        look_for_items(Path(what[0]), against, part=split, ngram=ngram, full=full, as_json=as_json)
         return
     examined, example = _examine(what, start)
     if as_json:
-        from fromscratch.foundation.files import dump_json
-
-        typer.echo(dump_json(_as_json(what, examined, example), indent=2))
+        print_json(_as_json(what, examined, example))
     else:
         _print(examined, example)
     if examined.refused or (strict and examined.findings):
@@ -234,12 +219,11 @@ def _print_verdict(examined: Examined) -> None:
 def _explain(name: str, *, as_json: bool) -> None:
     from fromscratch.doctor.checks import all_checks
     from fromscratch.doctor.regrets import regret_named
-    from fromscratch.foundation.files import dump_json
 
     regret = regret_named(name)
     looked_for = list(dict.fromkeys(c.name for c in all_checks() if c.id == regret.id))
     if as_json:
-        typer.echo(dump_json(asdict(regret) | {"checks": looked_for}, indent=2))
+        print_json(asdict(regret) | {"checks": looked_for})
         return
     say(f"{regret.id}  {regret.title}  ({', '.join(regret.verdicts)})")
     say()

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-import typer
+from fromscratch.cli.show import print_json, say
+from fromscratch.cli.vocabulary import option
 
-from fromscratch.cli.show import say
 
-
-def run(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def run(as_json: bool = option("json", False)) -> None:
     """Prints versions, devices, what `auto` chooses here, folders and settings; nothing secret.
 
-    Example: fromscratch env > env.txt
+    Example: fromscratch env --json
     """
     from fromscratch.runs.environment import describe_environment
 
     found = describe_environment(os.environ)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     for title, section in found.items():
         say(title)

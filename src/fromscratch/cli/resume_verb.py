@@ -6,9 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import typer
-
-from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
+from fromscratch.cli.at_the_end import at_the_end
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.session import (
     answer_test_examples,
@@ -17,15 +15,15 @@ from fromscratch.cli.session import (
     train_session,
 )
 from fromscratch.cli.show import say
+from fromscratch.cli.vocabulary import argument, option
+from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.parallel.ranks import Ranks
 
 
 def run(
-    run_folder: Path = typer.Argument(..., metavar="RUN", help="Folder of the run."),
-    overrides: list[str] = typer.Argument(
-        None, help="Deliberate changes of its recipe, recorded with the step."
-    ),
-    then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
+    run_folder: Path = argument("RUN"),
+    overrides: list[str] = said_overrides(of="deliberate, and recorded with the step"),
+    then: str = option("then"),
 ) -> None:
     """Continues a run from its newest intact checkpoint, as if it had never stopped.
 

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
-from fromscratch.cli.at_the_end import THEN_HELP, at_the_end
+from fromscratch.cli.at_the_end import at_the_end
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.example_view import show_example
 from fromscratch.cli.session import ranks_of_this_run, say_how_to_use, train_session
 from fromscratch.cli.show import say
+from fromscratch.cli.vocabulary import argument, option
+from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.parallel.ranks import Ranks
 
 
 def run(
-    recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
-    overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. optim.lr=3e-4."),
-    run_folder: Path = typer.Option(None, "--run", help="Folder of the run [runs/RECIPE]."),
-    start: str = typer.Option(
-        None,
-        "--from",
-        metavar="MODEL",
-        help="Start from its weights: a run, a checkpoint, a Hugging Face folder or hub name.",
-    ),
-    or_resume: bool = typer.Option(
-        False, "--or-resume", help="Where the run is there already, go on with it: for a script."
-    ),
-    then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
+    recipe: str = argument("RECIPE"),
+    overrides: list[str] = said_overrides(),
+    run_folder: Path = option("run", show_default="runs/RECIPE"),
+    start: str = option("from"),
+    or_resume: bool = option("or-resume", False),
+    then: str = option("then"),
 ) -> None:
     """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
 

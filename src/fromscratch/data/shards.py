@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import Split
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.files import dump_json, read_json, write_atomically
 from fromscratch.foundation.names import DATA_INCOMPLETE, DATA_MANIFEST, DATA_PART
 
@@ -161,7 +161,8 @@ def load_manifest(folder: Path) -> Manifest:
                 regret="R10",
             )
         raise UserError(
-            f"{folder} is not prepared data (it has no {DATA_MANIFEST}).",
+            f"{folder} is not prepared data (it has no {DATA_MANIFEST})."
+            f"{did_you_mean_path(folder)}",
             fix=f"Prepare text into it: fromscratch prepare SOURCE --out {folder}",
         )
     return _read_manifest(folder, read_json(folder / DATA_MANIFEST))

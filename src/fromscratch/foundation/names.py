@@ -295,3 +295,12 @@ class RunPaths:
     @property
     def wandb_id(self) -> Path:
         return self.root / RUN_WANDB_ID
+
+
+def runs_inside(folder: Path) -> str:
+    """` These in it are: runs/a, runs/b.` for a folder of runs that was named in place of one."""
+    if not folder.is_dir():
+        return ""
+    runs = [f for f in sorted(folder.iterdir()) if (f / RUN_RECIPE).is_file()]
+    shown = ", ".join(map(str, runs[:5])) + (", ..." if len(runs) > 5 else "")
+    return f" These in it are: {shown}." if runs else ""

@@ -14,12 +14,13 @@ from filelock import FileLock
 
 from fromscratch.checkpoint.state import Progress
 from fromscratch.data.watching import Remark, Watch
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.files import read_json_lines, write_atomically
 from fromscratch.foundation.names import (
     CHECKPOINT_MANIFEST,
     CHECKPOINT_RECIPE,
     RunPaths,
+    runs_inside,
     step_of_folder,
 )
 from fromscratch.parallel.ranks import Ranks
@@ -68,7 +69,8 @@ def open_run(
     paths = RunPaths(root)
     if not paths.recipe.is_file():
         raise UserError(
-            f"{root} is not a run (it has no {paths.recipe.name}).",
+            f"{root} is not a run (it has no {paths.recipe.name})."
+            f"{did_you_mean_path(root)}{runs_inside(root)}",
             fix="Start one with `fromscratch train RECIPE --run RUN`.",
         )
     if (root / CHECKPOINT_MANIFEST).is_file():

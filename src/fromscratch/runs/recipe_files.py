@@ -6,6 +6,7 @@ refuses unknown keys with the closest known one.
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
@@ -15,6 +16,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from fromscratch.foundation.errors import UserError, did_you_mean
+from fromscratch.foundation.names import RUN_RECIPE
 from fromscratch.runs.recipe import Recipe
 from fromscratch.tokenizer.names import vocab_size_of
 
@@ -72,6 +74,8 @@ def read_recipe(name_or_path: str) -> tuple[str, str]:
         name = path.stem
     else:
         name = name_or_path
+        if path.is_dir():
+            raise _not_a_recipe(path)
         if name not in shipped_recipes():
             raise UserError(
                 f'There is no recipe "{name}".{did_you_mean(name, shipped_recipes())}',
@@ -79,6 +83,21 @@ def read_recipe(name_or_path: str) -> tuple[str, str]:
             )
         text = (resources.files("fromscratch.runs") / "recipes" / f"{name}.toml").read_text("utf-8")
     return name, text
+
+
+def _not_a_recipe(folder: Path) -> UserError:
+    """A folder where a recipe's name is wanted: a run, or what somebody wants to train on."""
+    if (folder / RUN_RECIPE).is_file():
+        return UserError(
+            f"{folder} is a run, not a recipe.",
+            fix=f"Go on with it: fromscratch resume {shlex.quote(str(folder))}; or start another "
+            f"like it: fromscratch train {shlex.quote(str(folder / RUN_RECIPE))}",
+        )
+    return UserError(
+        f"{folder} is a folder, not a recipe.",
+        fix="To train on what is in it: fromscratch train modern-124m "
+        f"data.path={shlex.quote(str(folder))}",
+    )
 
 
 def parse_recipe(

@@ -87,7 +87,7 @@ def budget_for(recipe: Recipe, steps: int | None, question: Question) -> Budget:
 def _check(question: Question) -> None:
     for option, value in (
         ("--hours", question.hours),
-        ("--budget", question.dollars),
+        ("--dollars", question.dollars),
         ("--gpus", question.gpus),
         ("--mfu", question.mfu),
     ):
