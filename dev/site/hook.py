@@ -17,6 +17,7 @@ from typing import Any
 
 import guarantees
 import on_disk
+import python_api
 import recipe_keys
 import verbs
 from mkdocs.config.defaults import MkDocsConfig
@@ -39,6 +40,7 @@ FROM_THE_CODE: dict[str, Callable[[], str]] = {
     "reference/verbs.md": verbs.page,
     "reference/files.md": on_disk.page,
     "reference/guarantees.md": guarantees.page,
+    "reference/python.md": python_api.page,
 }
 
 _FENCE = re.compile(r"^(```\w+)[^\n{]+$", re.MULTILINE)
@@ -68,6 +70,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Drops what stands behind a fence's language, which is for the tests; mends links."""
+    if page.parent is None:  # a tab of one page has nothing to choose from beside it
+        page.meta["hide"] = ["navigation"]
     uri = page.file.src_uri
     if uri not in FROM_THE_REPOSITORY.values() and uri not in FROM_THE_CODE:
         markdown = moved(markdown, f"docs/{uri}", uri)
