@@ -120,17 +120,24 @@ def _names(nav: list[Any]) -> Iterator[str]:
 
 
 def _filled(nav: list[Any], unnamed: list[str]) -> list[Any]:
-    """The navigation without patterns, and without sections that are empty then."""
+    """The navigation without patterns, and without sections that are empty then.
+
+    Args:
+        nav: Entries as in mkdocs.yml.
+        unnamed: Pages that no plain entry names; those that a pattern takes go from it.
+    """
     filled: list[Any] = []
     for entry in nav:
-        if isinstance(entry, str):
-            found = [p for p in unnamed if _matches(p, entry)] if "*" in entry else [entry]
-            filled += found
-        else:
+        if isinstance(entry, dict):
             for title, below in entry.items():
                 inside = below if isinstance(below, str) else _filled(below, unnamed)
-                if inside:
-                    filled.append({title: inside})
+                filled += [{title: inside}] if inside else []
+        elif "*" in entry:
+            found = [page for page in unnamed if _matches(page, entry)]
+            unnamed[:] = [page for page in unnamed if page not in found]
+            filled += found
+        else:
+            filled.append(entry)
     return filled
 
 

@@ -77,4 +77,4 @@ def test_measured_numbers_are_those_of_the_results():
 def test_every_benchmark_is_told_of():
     text = (ROOT / "docs/why.md").read_text(encoding="utf-8")
     scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-    assert scripts == set(re.findall(r"`(\w+\.py)`", text))
+    assert scripts <= set(re.findall(r"`(\w+\.py)`", text))

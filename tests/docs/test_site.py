@@ -85,6 +85,16 @@ def test_links_into_the_repository():
     )
 
 
+def test_patterns_in_the_navigation():
+    nav = [{"A": ["a.md", "b*.md"]}, {"None": ["x/*.md"]}, {"Rest": ["*.md"]}, {"One": "c.md"}]
+    unnamed = ["bb.md", "d.md", "b.md", "x.md"]
+    assert hook._filled(nav, unnamed) == [
+        {"A": ["a.md", "bb.md", "b.md"]},
+        {"Rest": ["d.md", "x.md"]},
+        {"One": "c.md"},
+    ]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site. `strict` makes an error of every warning: a link, an anchor, a lost page."""
