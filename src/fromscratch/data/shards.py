@@ -87,7 +87,19 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about a prepared data folder; the only place its counts are taken from (R11)."""
+    """Everything about a prepared data folder; the only place its counts are taken from (R11).
+
+    Attributes:
+        tokenizer: The tokenizer's name.
+        tokenizer_fingerprint: sha256 of what it does.
+        vocab_size: Its ids, special ones included.
+        eot_id: The end-of-text id after each document.
+        val_fraction: The share of documents that was to be held out.
+        seed: What chooses them, with their content.
+        dedup: Which documents were left out: `none`, `exact` or `near` copies.
+        sources: What each source gave.
+        shards: The files of tokens, in the order of the stream.
+    """
 
     tokenizer: str
     tokenizer_fingerprint: str
