@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -22,6 +23,9 @@ def run(
         "--from",
         metavar="MODEL",
         help="Start from its weights: a run, a checkpoint, a Hugging Face folder or hub name.",
+    ),
+    scale: Path = typer.Option(
+        None, help="Folder of a ladder: its prediction is kept, for the report to compare with."
     ),
     then: str = typer.Option(None, metavar="COMMAND", help=THEN_HELP),
 ) -> None:
@@ -45,9 +49,19 @@ def run(
         folder = run_folder or Path("runs") / resolved.name
         from fromscratch.runs.assemble import new_run
 
+        expect = None
+        if scale is not None:
+            from fromscratch.runs.scale_prediction import predict_run
+            from fromscratch.runs.scale_result import read_result
+
+            read_result(scale)  # that there is one, before the data is prepared
+            expect = partial(predict_run, scale)
+
         with at_the_end(then, folder, ranks) as end:
             with documents_progress() as progress:
-                session = new_run(resolved, folder, report=end.watching(progress), ranks=ranks)
+                session = new_run(
+                    resolved, folder, report=end.watching(progress), ranks=ranks, expect=expect
+                )
             end.trains(session)
             say(f"run {folder}")
             from fromscratch.runs.opened_examples import OpenedExamples

@@ -46,6 +46,7 @@ RUN_EVALS = "evals.jsonl"
 RUN_REPORT = "report.html"
 RUN_REFERENCE = "reference.safetensors"  # what the model made of the pairs before DPO
 RUN_ANSWERS = "answers.json"  # of a finetuned model to the test examples
+RUN_PREDICTION = "prediction.json"  # what a scaling law expected of it
 RUN_CHECKPOINTS = "checkpoints"
 RUN_LANDSCAPE = "landscape"
 RUN_LOCK = "run.lock"
@@ -70,6 +71,12 @@ SWEEP_PLAN = "sweep.json"
 SWEEP_JOURNAL = "journal.log"
 SWEEP_LOCK = "sweep.lock"
 SWEEP_PICTURE = "sweep.png"
+
+# --- names inside SCALE/, which has trials as a sweep has -----------------------------------------
+SCALE_LADDER = "ladder.json"  # what is trained
+SCALE_SPENT = "spent.json"
+SCALE_RESULT = "scale.json"  # the law, and the answer
+SCALE_PICTURE = "scale.png"
 
 # --- names inside the folder of a judge's scores --------------------------------------------------
 RUN_JUDGE = "judge"  # in RUN/, with a folder for each judgement
@@ -262,6 +269,10 @@ class RunPaths:
     @property
     def answers(self) -> Path:
         return self.root / RUN_ANSWERS
+
+    @property
+    def prediction(self) -> Path:
+        return self.root / RUN_PREDICTION
 
     @property
     def report(self) -> Path:

@@ -9,7 +9,7 @@ room for the checkpoints.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -57,7 +57,14 @@ from fromscratch.train.precision import choose_precision
 from fromscratch.train.saver import SavePlan
 
 
-def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = None) -> Session:
+def new_run(
+    recipe: Recipe,
+    root: Path,
+    *,
+    report: Watch,
+    ranks: Ranks | None = None,
+    expect: Callable[[Session], str] | None = None,
+) -> Session:
     """Makes a run folder and everything to train in it.
 
     Args:
@@ -66,6 +73,7 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
         report: Told how the preparation of data goes.
         ranks: Who trains it; this process alone when left out. Rank 0 prepares the data and makes
             the folder.
+        expect: Makes the run's prediction.json, where something is expected of it.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
@@ -91,11 +99,17 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
     # Before the folder is there: who interrupts this gives the same command again.
     reference = ready_reference(session, report)
-    ranks.from_main(lambda: _make_folder(session, settled.notes, reference))
+    expected = ranks.from_main(lambda: None if expect is None else expect(session))
+    ranks.from_main(lambda: _make_folder(session, settled.notes, reference, expected))
     return session
 
 
-def _make_folder(session: Session, settled: list[tuple[str, str]], reference: bytes | None) -> None:
+def _make_folder(
+    session: Session,
+    settled: list[tuple[str, str]],
+    reference: bytes | None,
+    expected: str | None,
+) -> None:
     """The run's folder with its recipe, and what the person should know before it starts."""
     paths, recipe, lock = session.paths, session.recipe, session.lock
     # An epoch's length is known only now.
@@ -107,6 +121,8 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
         write_atomically(paths.recipe, recipe.to_toml())
         if reference is not None:
             write_atomically(paths.reference, reference)
+        if expected is not None:
+            write_atomically(paths.prediction, expected)
         notes = (
             *session.data.warnings,
             *consumed_notes(recipe, session.state.progress.data_fingerprint),
