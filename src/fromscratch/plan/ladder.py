@@ -88,7 +88,7 @@ def choose_ladder(
         seconds: For all runs together.
         each: Seconds that a run takes besides training: starting, validating, saving.
         least_tokens: Of a run.
-        most_tokens: Likewise: what there is of text.
+        most_tokens: Likewise: what there is of text bounds the sizes, too.
 
     Returns:
         The runs, cheapest first; empty where not even the least ladder fits.
@@ -110,16 +110,16 @@ def choose_ladder(
         chosen = _spread(sizes[:largest])
         if len(chosen) < _FEWEST_SIZES:
             continue
-        enough = 1.0 if largest > _FEWEST_SIZES else _SHORTEST
-        if total(chosen, enough) > seconds:
+        # Only the smallest sizes are trained on less than they should be, rather than not at all.
+        low = 1.0 if largest > _FEWEST_SIZES else _SHORTEST
+        high = min(_LONGEST, most_tokens / (RATIOS[-1] * chosen[-1].parameters))
+        if high < low or total(chosen, low) > seconds:
             continue
-        low, high = enough, _LONGEST
-        if total(chosen, high) > seconds:
-            for _ in range(40):
-                middle = (low * high) ** 0.5
-                low, high = (middle, high) if total(chosen, middle) <= seconds else (low, middle)
-        else:
+        if total(chosen, high) <= seconds:
             low = high
+        for _ in range(20 if low < high else 0):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if total(chosen, middle) <= seconds else (low, middle)
         found = rungs(chosen, low)
         if len(found) >= FEWEST_RUNS and len({rung.tokens for rung in found}) >= _FEWEST_LENGTHS:
             return found
