@@ -32,6 +32,7 @@ from fromscratch.cli import (
     prepare_verb,
     report_verb,
     resume_verb,
+    scale_verb,
     serve_verb,
     sweep_verb,
     tokenizer_verb,
@@ -56,6 +57,7 @@ app.command("doctor")(doctor_verb.run)
 app.command("train")(train_verb.run)
 app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
+app.command("scale")(scale_verb.run)
 app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("chat")(chat_verb.run)

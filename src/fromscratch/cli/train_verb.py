@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from fromscratch.cli.at_the_end import at_the_end
@@ -20,6 +21,7 @@ def run(
     run_folder: Path = option("run", show_default="runs/RECIPE"),
     start: str = option("from"),
     or_resume: bool = option("or-resume", False),
+    scale: Path = option("scale"),
     then: str = option("then"),
 ) -> None:
     """Trains a model by a recipe; Ctrl-C saves and stops, `resume` goes on.
@@ -47,6 +49,14 @@ def run(
         from fromscratch.doctor.checks import before_the_run
         from fromscratch.runs.assemble import new_run
 
+        expect = None
+        if scale is not None:
+            from fromscratch.runs.scale_prediction import predict_run
+            from fromscratch.runs.scale_result import read_result
+
+            read_result(scale)  # that there is one, before the data is prepared
+            expect = partial(predict_run, scale)
+
         with at_the_end(then, folder, ranks) as end:
             with documents_progress() as progress:
                 session = new_run(
@@ -55,6 +65,7 @@ def run(
                     report=end.watching(progress),
                     ranks=ranks,
                     advise=before_the_run,
+                    expect=expect,
                 )
             end.trains(session)
             say(f"run {folder}")

@@ -48,6 +48,8 @@ OPTIONS: Mapping[str, Word] = {
     "run": Word("Folder of the run.", "RUN"),
     "from": Word("Start from this model's weights: a run, a checkpoint, a Hugging Face folder, or "
                  "ORG/NAME on the hub.", "MODEL", completing.models),
+    "scale": Word("Folder of a ladder: its prediction is kept, for the report to compare with.",
+                  "FOLDER", completing.paths),
     "or-resume": Word("Where the run is there already, go on with it: for a script."),
     "then": Word("Shell command to run at the end, success or not; FROMSCRATCH_OUTCOME in its "
                  "environment says which. Example: --then 'shutdown -h now'", "COMMAND"),
@@ -105,6 +107,7 @@ OPTIONS: Mapping[str, Word] = {
     "mfu": Word("Share of the GPU's peak to assume.", "SHARE"),
     "precision": Word("What the model computes in"),
     "micro-batch": Word("Sequences at a time, e.g. 4,8,16.", "NUMBERS"),
+    "budget": Word("Time for the ladder, e.g. 1h, 30m, 1h30m.", "TIME"),
     "minutes": Word("Minutes of training.", "MINUTES"),
     "sampler": Word("grid (every combination), tpe or random.", "NAME"),
     "trials": Word("How many to draw with tpe or random.", "N"),
@@ -188,6 +191,8 @@ _MODEL = "A run, a checkpoint, a Hugging Face folder, or ORG/NAME on the hub."
 ARGUMENTS: Mapping[str, Word] = {
     "RECIPE": Word("A shipped recipe's name, or a .toml file.", "RECIPE", completing.recipes),
     "KEY=VALUE": Word("Changes of the recipe, such as optim.lr=3e-4 model.n_layer=6.", "KEY=VALUE"),
+    "RECIPE|FOLDER": Word("A recipe; or the folder of a ladder, to ask it again.", "RECIPE|FOLDER",
+                          completing.recipes),
     "MODEL": Word(_MODEL, "MODEL", completing.models),
     "MODELS": Word(f"{_MODEL} Several are compared.", "MODEL", completing.models),
     "RUN": Word("Folder of the run.", "RUN", completing.runs),

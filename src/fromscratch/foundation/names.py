@@ -47,6 +47,7 @@ RUN_EVALS = "evals.jsonl"  # what `eval` measured of its checkpoints
 RUN_REPORT = "report.html"  # the report, a page without other files
 RUN_REFERENCE = "reference.safetensors"  # what the model made of the pairs before DPO
 RUN_ANSWERS = "answers.json"  # of a finetuned model to the test examples
+RUN_PREDICTION = "prediction.json"  # what a scaling law expected of it
 RUN_CHECKPOINTS = "checkpoints"  # a folder: CHECKPOINT/ by step
 RUN_LANDSCAPE = "landscape"  # a folder: the loss around the weights
 RUN_LOCK = "run.lock"  # locked by the process that trains
@@ -71,6 +72,12 @@ SWEEP_PLAN = "sweep.json"  # which settings are tried, and the recipe
 SWEEP_JOURNAL = "journal.log"  # Optuna's journal of trials
 SWEEP_LOCK = "sweep.lock"  # locked while the journal is read or written
 SWEEP_PICTURE = "sweep.png"  # the result
+
+# --- names inside SCALE/, which has trials as a sweep has -----------------------------------------
+SCALE_LADDER = "ladder.json"  # what is trained
+SCALE_SPENT = "spent.json"  # the time that went into it so far
+SCALE_RESULT = "scale.json"  # the law, and the answer
+SCALE_PICTURE = "scale.png"  # the law, drawn
 
 # --- names inside the folder of a judge's scores --------------------------------------------------
 RUN_JUDGE = "judge"  # in RUN/, with a folder for each judgement
@@ -267,6 +274,10 @@ class RunPaths:
     @property
     def answers(self) -> Path:
         return self.root / RUN_ANSWERS
+
+    @property
+    def prediction(self) -> Path:
+        return self.root / RUN_PREDICTION
 
     @property
     def report(self) -> Path:

@@ -74,6 +74,7 @@ def new_run(
     report: Watch,
     ranks: Ranks | None = None,
     advise: Advisor = unadvised,
+    expect: Callable[[Session], str] | None = None,
 ) -> Session:
     """Makes a run folder and everything to train in it.
 
@@ -84,6 +85,7 @@ def new_run(
         ranks: Who trains it; this process alone when left out. Rank 0 prepares the data and makes
             the folder.
         advise: Asked once, before anything is spent; what it says is written into the run.
+        expect: Makes the run's prediction.json, where something is expected of it.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
@@ -107,18 +109,21 @@ def new_run(
     )
     lock = FileLock(paths.lock)
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
-
-    def advice() -> list[tuple[str, str]]:
-        return [(ADVICE, said) for said in advise(session.recipe, session.config.steps)]
-
+    advised = ranks.from_main(lambda: advise(session.recipe, session.config.steps))
     # Before the folder is there: who interrupts this gives the same command again.
     reference = ready_reference(session, report)
-    ranks.from_main(lambda: _make_folder(session, asked, [*settled.notes, *advice()], reference))
+    expected = ranks.from_main(lambda: None if expect is None else expect(session))
+    notes = [*settled.notes, *((ADVICE, said) for said in advised)]
+    ranks.from_main(lambda: _make_folder(session, asked, notes, reference, expected))
     return session
 
 
 def _make_folder(
-    session: Session, asked: Recipe, settled: list[tuple[str, str]], reference: bytes | None
+    session: Session,
+    asked: Recipe,
+    settled: list[tuple[str, str]],
+    reference: bytes | None,
+    expected: str | None,
 ) -> None:
     """The run's folder with its recipe, and what the person should know before it starts."""
     paths, recipe, lock = session.paths, session.recipe, session.lock
@@ -132,6 +137,8 @@ def _make_folder(
         write_atomically(paths.recipe, recipe.to_toml())
         if reference is not None:
             write_atomically(paths.reference, reference)
+        if expected is not None:
+            write_atomically(paths.prediction, expected)
         notes = (
             *session.data.warnings,
             *consumed_notes(
