@@ -321,3 +321,22 @@ def test_a_source_that_would_run_out_is_refused_before_the_run_and_at_resume(
         str(refused.value)
         == make_plan(limited.model_copy(update={"train": longer})).mixture.refusals[0]
     )
+
+
+def test_a_source_that_comes_later_leaves_the_order_of_the_first_as_it_was(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As docs/how-to/change-the-data.md says of a run on one text that goes on with two."""
+    monkeypatch.chdir(tmp_path)
+    head = HEAD.format(vocabulary="", tokenizer="bytes")
+    sources = [f'{{name="{name}", path="{texts / name}"}}' for name in ("letters", "digits")]
+    sources[1] = sources[1].replace("}", ", weight=0}")
+    two = [f"data.source=[{', '.join(sources)}]"]
+    two += ["data.stage=[{from_tokens=1280, weights={letters=1, digits=1}, blend_tokens=640}]"]
+    one = parse_recipe(head, name="one", overrides=[f"data.path={texts / 'letters'}"])
+    both = parse_recipe(head, name="both", overrides=two)
+    first, second = (
+        open_data(recipe.data, recipe.model, 64, silent).training for recipe in (one, both)
+    )
+    assert torch.equal(first.batch(0, 40).ids, second.batch(0, 40).ids)  # 40 windows of 32
+    assert not torch.equal(first.batch(0, 80).ids, second.batch(0, 80).ids)

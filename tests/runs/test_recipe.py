@@ -107,6 +107,14 @@ def test_overrides_replace_each_other_and_the_length_of_the_run():
     assert recipe.optim.lr == 2e-3
 
 
+def test_one_text_and_several_sources_replace_each_other():
+    sources = 'data.source=[{name="a", path="a.txt"}]'
+    recipe = load_recipe("try", [sources])
+    assert (recipe.data.path, [s.name for s in recipe.data.source]) == (None, ["a"])
+    recipe = load_recipe("mix-switch", ["data.path=a.txt"])
+    assert (recipe.data.path, recipe.data.source, recipe.data.stage) == ("a.txt", [], [])
+
+
 def test_an_override_takes_toml_values_and_bare_words():
     recipe = load_recipe(
         "try", ["optim.betas=[0.5, 0.6]", "model.tie_embeddings=true", "data.path=some where"]

@@ -172,6 +172,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if key.startswith("train.") and last in ("steps", "tokens", "epochs"):
         for other in ("steps", "tokens", "epochs"):
             table.pop(other, None)  # saying one replaces what the recipe says
+    if key == "data.source":
+        table.pop("path", None)  # a run on one text goes on with several
+    if key == "data.path":
+        table.pop("source", None)
+        table.pop("stage", None)
     if key == "train.tokens_per_step" and isinstance(values.get("chat"), dict):
         values["chat"].pop("examples_per_step", None)
     table[last] = _value(text)
