@@ -40,6 +40,27 @@ def test_planning_and_help_do_not_load_torch(arguments: list[str]):
     assert done.stderr == "False"
 
 
+def test_making_text_does_not_load_torch_s_compiler(place: Path):
+    """It takes longer to import than a small model takes to load, and nothing of it is used."""
+    code = (
+        "import sys, torch\n"
+        "from fromscratch.cli.main import main\n"
+        "from fromscratch.model.config import ModelConfig\n"
+        "from fromscratch.model.gpt import GPT\n"
+        "shape = dict(n_layer=1, n_head=2, d_model=16, context=8, vocab_size=32, family='gpt2')\n"
+        "for positions in ('learned', 'sinusoidal', 'rope'):\n"
+        "    with torch.device('meta'):\n"
+        "        GPT(ModelConfig(**shape, positions=positions))\n"
+        "try:\n    main(['generate', 'run', '--max-new-tokens', '2'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "sys.stderr.write(str('torch._dynamo' in sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.endswith("False")
+
+
 def test_plan_prints_json_with_the_contract_s_keys(fromscratch: Callable):
     plan = json.loads(fromscratch("plan", "minigpt-124m", "--json").out)
     assert {
