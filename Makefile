@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: try test check format install clean
+.PHONY: try test check format docs install clean
 
 try: install  ## install, then train a small model on this machine's own Python library
 	$(BIN)/fromscratch try
@@ -22,6 +22,9 @@ check: install  ## formatting, lint, types, and the order of the rooms
 format: install  ## mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: install  ## the documentation as a site: site/index.html; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: $(STAMP)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,14 @@ from tests.forking.forks import Forks
 # processes that are given them (end_to_end/test_violence.py).
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Where Python is told to keep no bytecode, each worker would rewrite every test's assertions anew,
+# and each process that a test starts would compile the package.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Collecting makes millions of objects that stay; looking through them again frees nothing.
+gc.disable()
 
 # A shell's background jobs ignore Ctrl-C from birth, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -57,6 +67,19 @@ def _shares_a_fixture(path: str) -> bool:
     return 'scope="module"' in (Path(__file__).parents[1] / path).read_text(encoding="utf-8")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is slow comes first, so that no worker sits over it when the others have finished."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    shared = {path for path in slow if _shares_a_fixture(str(path))}
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None and item.path not in shared)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end."""
+    gc.enable()
+    gc.freeze()
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """More than there are cores: a third of the time, tests wait for processes of their own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -64,7 +87,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingModules:
-    """What `-n` uses."""
+    """What `-n` uses: in the order of the items, not by how many tests a module has."""
+    config.option.loadscopereorder = False
     return SharingModules(config, log)
 
 

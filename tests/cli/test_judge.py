@@ -143,7 +143,7 @@ def test_two_models_are_judged_together(place: Path, server: JudgeServer):
 
 
 def test_a_run_keeps_its_own_judgement_and_more_items_are_added(place: Path, server: JudgeServer):
-    assert judge(server, "--items", "3", models=("runs/good",)).code == 0
+    assert judge(server, "--limit", "3", models=("runs/good",)).code == 0
     (folder,) = (place / "runs/good/judge").iterdir()
     assert folder.name.startswith("test-")
     assert numbers_asked(server) == ALL[:3]
@@ -265,7 +265,7 @@ def test_the_key_is_written_nowhere(place: Path, server: JudgeServer, monkeypatc
     (place / "secrets").mkdir()
     (place / "secrets/key").write_text(f"{KEY}\n")
     server.troubles = [error(400, f"key {KEY} is odd")] * 3
-    answer = judge(server, "--out", "out", "--api-key-file", "secrets/key", "--items", "2")
+    answer = judge(server, "--out", "out", "--api-key-file", "secrets/key", "--limit", "2")
     assert answer.code == 0, answer.err
     assert server.asked[-1].headers["authorization"] == f"Bearer {KEY}"
     shutil.rmtree(place / "secrets")
@@ -301,7 +301,7 @@ def test_a_person_is_asked(
     with open(theirs, closefd=True) as terminal, open(ours, "wb", buffering=0) as keyboard:
         monkeypatch.setattr(sys, "stdin", terminal)
         keyboard.write(typed.encode())
-        answer = judge(server, "--out", "out", "--items", "2", *PRICES)
+        answer = judge(server, "--out", "out", "--limit", "2", *PRICES)
     assert answer.code == code, answer.err
     assert "Go on?" in answer.err
     assert len(server.asked) == asked
@@ -309,13 +309,13 @@ def test_a_person_is_asked(
 
 def test_a_judge_that_is_not_listed_is_said_before_models_answer(place: Path, server: JudgeServer):
     server.models = ["strict-jugde"]
-    answer = judge(server, "--items", "1")
+    answer = judge(server, "--limit", "1")
     assert answer.code == 0
     assert 'no model "strict-judge". Did you mean "strict-jugde"?' in answer.err
 
 
 def test_answers_that_are_cut_off_are_counted(place: Path, server: JudgeServer):
-    assert judge(server, "--out", "out", "--items", "2", "--max-new-tokens", "3").code == 0
+    assert judge(server, "--out", "out", "--limit", "2", "--max-new-tokens", "3").code == 0
     assert result()["items"][1]["responses"] == {"runs/good": "goo", "poor": "poo"}
     assert [m["cut"] for m in result()["results"]["models"]] == [2, 2]
 
@@ -348,7 +348,7 @@ def test_a_mistake_ends_before_anything_is_asked(place: Path, server: JudgeServe
 
 
 def test_other_settings_need_another_folder(place: Path, server: JudgeServer):
-    assert judge(server, "--out", "out", "--items", "1").code == 0
+    assert judge(server, "--out", "out", "--limit", "1").code == 0
     answer = judge(server, "--out", "out", "--seed", "1")
     assert answer.code == 2
     assert "seed was 0 and is 1 now" in answer.err

@@ -15,7 +15,7 @@ from fromscratch.data.compressed import zstd
 
 # What is typed -> what the answer must contain: what is wrong, then how to mend it.
 MISTAKES = {
-    "unknown verb": (["trian"], ["trian", "'train'"]),
+    "unknown verb": (["trian"], ['"trian"', 'Did you mean "train"?']),
     "unknown option": (["train", "tiny.toml", "--rnu", "x"], ["--rnu", "--run"]),
     "unknown recipe": (["plan", "modern-12m"], ["no recipe", '"modern-124m"', "Shipped:"]),
     "unknown table": (["plan", "try", "optm.lr=1"], ["optm", 'Did you mean "optim"?']),
@@ -53,7 +53,7 @@ MISTAKES = {
         ["Nothing was measured", "--gpu rtx3090", "fromscratch bench"],
     ),
     "a budget without a price": (
-        ["plan", "tiny.toml", "--gpu", "p100", "--budget", "3"],
+        ["plan", "tiny.toml", "--gpu", "p100", "--dollars", "3"],
         ["No price", "--price 0.35"],
     ),
     "hours that are none": (
@@ -273,7 +273,17 @@ MISTAKES = {
         ["data", "show", "data-bytes", "--picture", "nowhere/x.png"],
         ["nowhere/x.png cannot be written", "folder that exists"],
     ),
-    "a doctor with nothing to do": (["doctor", "data-bytes"], ["--against FILE"]),
+    "a doctor with nothing to look at": (["doctor"], ["not told what to look at", "modern-124m"]),
+    "a doctor on a mistyped recipe": (["doctor", "moddern-124m"], ['Did you mean "modern-124m"?']),
+    "a doctor on a folder of texts": (
+        ["doctor", "text"],
+        ["no prepared data, no run and no model"],
+    ),
+    "a doctor on a run with overrides": (
+        ["doctor", "run", "optim.lr=1"],
+        ["optim.lr=1 is not a folder", "recipe"],
+    ),
+    "a regret that nobody has": (["doctor", "--explain", "R99"], ["R01 to R57"]),
     "an evaluation set that is not there": (
         ["doctor", "data-bytes", "--against", "nowhere.json"],
         ["nowhere.json cannot be read", "No such file"],
@@ -317,26 +327,26 @@ MISTAKES = {
     ),
     "workers without tasks": (
         ["prepare", "text", "--out", "x", "--workers", "2"],
-        ["--workers is said of tasks", "--tasks 8"],
+        ["--workers is said of parts", "--parts 8"],
     ),
     "tasks and a part": (
-        ["prepare", "text", "--out", "x", "--tasks", "2", "--part", "0/2"],
-        ["--tasks makes all parts", "Leave one"],
+        ["prepare", "text", "--out", "x", "--parts", "2", "--part", "0/2"],
+        ["--parts makes all parts", "Leave one"],
     ),
     "Slurm's option for this machine": (
-        ["prepare", "text", "--out", "x", "--tasks", "2", "--slurm-partition", "cpu"],
+        ["prepare", "text", "--out", "x", "--parts", "2", "--slurm-partition", "cpu"],
         ["--slurm-partition has no effect", "--executor slurm"],
     ),
     "Slurm without a time": (
-        ["prepare", "text", "--out", "x", "--tasks", "2", "--executor", "slurm"],
+        ["prepare", "text", "--out", "x", "--parts", "2", "--executor", "slurm"],
         ["how long one may take", "--slurm-time 4:00:00"],
     ),
     "tasks of nothing": (
-        ["prepare", "empty", "--out", "x", "--tasks", "2"],
+        ["prepare", "empty", "--out", "x", "--parts", "2"],
         ["no text in empty"],
     ),
     "tasks with an unknown tokenizer": (
-        ["prepare", "text", "--out", "x", "--tokenizer", "gpt3", "--tasks", "2"],
+        ["prepare", "text", "--out", "x", "--tokenizer", "gpt3", "--parts", "2"],
         ['Did you mean "gpt2"?'],
     ),
     "prepare of an unknown part of the library": (
@@ -488,8 +498,8 @@ MISTAKES = {
         ["tiny.toml/run cannot be written", "--out"],
     ),
     "logs without that part": (
-        ["logs", "import", "run/metrics.jsonl", "--out", "new", "--part", "3"],
-        ["--part 3", "one run"],
+        ["logs", "import", "run/metrics.jsonl", "--out", "new", "--which", "3"],
+        ["--which 3", "one run"],
     ),
     "a landscape without a middle": (
         ["report", "run", "--landscape", "--landscape-points", "20"],

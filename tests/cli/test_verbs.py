@@ -85,7 +85,7 @@ def test_generate_continues_and_repeats_itself_with_a_seed(fromscratch: Callable
 
 
 def test_report_writes_a_page_and_a_picture(fromscratch: Callable, place: Path):
-    answer = fromscratch("report", "run", "--png", "picture.png")
+    answer = fromscratch("report", "run", "--picture", "picture.png")
     assert answer.code == 0, answer.err
     assert "bits per byte" in (place / "run/report.html").read_text(encoding="utf-8")
     assert (place / "picture.png").read_bytes().startswith(b"\x89PNG")

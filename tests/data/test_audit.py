@@ -134,7 +134,7 @@ class TestAcrossTheSplit:
             assert pair.held_out_text == pair.training_text
             assert pair.similarity > 0.9
         assert found.content.exact_copies == 0
-        assert "--dedup near" in advice(found)[0]
+        assert "--dedup near" in advice(found)[0].fix
 
     def test_exact_copies_in_foreign_data_are_found(self, tmp_path: Path) -> None:
         data = prepared(tmp_path, {"numbers": [sentence(i) for i in range(100)]})
@@ -161,7 +161,7 @@ class TestAcrossTheSplit:
             Place("val", "numbers", val.file, 0),
             Place("train", "numbers", train.file, train.documents),
         )
-        assert "word for word" in advice(found)[0]
+        assert "word for word" in advice(found)[0].what
 
     @given(
         held_out=st.lists(st.text("ab", max_size=4), max_size=12),

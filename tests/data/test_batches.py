@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from fromscratch.data.batches import (
     Windows,
     collate,
 )
+from fromscratch.data.consumption import read_before, read_more
 from fromscratch.data.shards import TokenStream
 from fromscratch.data.shares import Stage
 
@@ -140,6 +142,23 @@ def test_a_mixture_goes_through_each_source_at_its_own_pace(stream_of: StreamMak
     assert data.epochs(20) == {"s0": 1.0, "s1": 1.0}
     assert data.epochs(50) == pytest.approx({"s0": 2.5, "s1": 2.5}, abs=0.2)
     assert data.tokens == 80
+
+
+@given(cuts=st.lists(st.integers(0, 70), max_size=6))
+def test_what_was_read_adds_up_however_it_is_cut(stream_of: StreamMaker, cuts: list[int]) -> None:
+    """Also where a text was read before under another name, and is in two sources (R03)."""
+    streams = [stream_of(numbered([60])), stream_of(numbered([20], start=1000))]
+    data = training(*streams, context=4, weights=(3.0, 1.0))
+    first, second = data.sources
+    data.sources[:] = [replace(first, texts=("a", "b")), replace(second, texts=("b",))]
+    read = {"b": 1.0, "elsewhere": 0.5}
+    for begin, end in pairwise(sorted({0, 70, *cuts})):
+        read = read_more(read, data, begin, end)
+    epochs = data.epochs(70)
+    expected = {"a": epochs["s0"], "b": 1.0 + epochs["s0"] + epochs["s1"], "elsewhere": 0.5}
+    assert read == pytest.approx(expected)
+    assert read_before(read, data) == pytest.approx({"s0": read["b"], "s1": read["b"]})
+    assert read_before({"elsewhere": 1.0}, data) == {}
 
 
 def test_the_fingerprint_covers_what_determines_a_sample(stream_of: StreamMaker) -> None:

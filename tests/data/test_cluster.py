@@ -108,7 +108,7 @@ def test_everything_killed_leaves_no_process_and_goes_on(tmp_path: Path) -> None
     command = [
         *(sys.executable, "-m", "fromscratch", "prepare", *(source.spec for source in sources)),
         *("--out", "data", "--tokenizer", "bytes", "--documents", "file", "--val-fraction", "0.1"),
-        *("--shard-tokens", "3000", "--tasks", "2", "--workers", "2", "--json"),
+        *("--shard-tokens", "3000", "--parts", "2", "--workers", "2", "--json"),
     ]
     journals = [tmp_path / f"data-parts/part-0000{i}/progress.json" for i in range(2)]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as running:
@@ -150,7 +150,7 @@ def test_all_tasks_read_the_commit_of_the_first_time(tmp_path: Path, hub: HubSer
     command = [sys.executable, "-m", "fromscratch", "prepare", "hf:a/b", "--tokenizer", "bytes"]
     command += ["--hub-cache", "copies", "--val-fraction", "0.2", "--out"]
     subprocess.run([*command, "clean"], cwd=tmp_path, env=environment, check=True)
-    command += ["data", "--tasks", "2"]
+    command += ["data", "--parts", "2"]
     plan = tmp_path / "data-parts/plan.json"
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as running:
         wait_for(lambda: plan.exists() and "origins" in plan.read_text())
@@ -168,7 +168,7 @@ def test_tasks_without_work_are_told(tmp_path: Path) -> None:
     options = settings(val_fraction=0.0, allow_no_validation=True)
     made = prepare_in_tasks(sources, tmp_path / "data", options, Cluster(4))
     assert not isinstance(made, Queued)
-    assert made.notes[-1][0] == "--tasks 4"
+    assert made.notes[-1][0] == "--parts 4"
     assert "1 of them had nothing to do" in made.notes[-1][1]
     prepare(sources, tmp_path / "clean", options)
     assert files(tmp_path / "data") == files(tmp_path / "clean")
@@ -354,7 +354,7 @@ def is_alive(process: int) -> bool:
 @pytest.mark.parametrize(
     ("cluster", "message"),
     [
-        (Cluster(0), "--tasks 0"),
+        (Cluster(0), "--parts 0"),
         (Cluster(2, workers=-1), "--workers -1"),
         (Cluster(2, "slurm", partition="cpu"), "--slurm-time"),
         (Cluster(2, "slurm", partition="cpu", time="1:00"), "sbatch is not on this machine"),
@@ -374,7 +374,7 @@ def test_a_missing_package_is_named_with_its_command() -> None:
     code = (
         "import sys; sys.modules['datatrove'] = None\n"
         "from fromscratch.cli.main import main\n"
-        "main(['prepare', 'stdlib:json', '--out', 'nowhere', '--tasks', '2'])"
+        "main(['prepare', 'stdlib:json', '--out', 'nowhere', '--parts', '2'])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")

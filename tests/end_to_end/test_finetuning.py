@@ -226,8 +226,39 @@ def test_pretraining_goes_on_from_a_model_and_says_what_it_has_seen(bench: Path,
     first = next(r["val_loss"] for r in rows(run / "metrics.jsonl") if "val_loss" in r)
     assert first == pytest.approx(min(validations), abs=1e-6)
     (consumed,) = events(run, "consumed_data")
-    assert "16 windows of this very data before" in consumed["message"]
+    state = json.loads((checkpoint(Path("base")) / "state.json").read_text())
+    epochs = rows(Path("base/metrics.jsonl"))[-2]["epochs"]["texts"]
+    assert list(state["read"].values()) == [pytest.approx(epochs)]
+    assert f'on this very text before: {epochs:.3g} times through "texts"' in consumed["message"]
     assert "in the same order" in consumed["message"]
+
+
+def test_what_the_first_of_several_models_has_read_is_remembered(bench: Path, tmp_path: Path):
+    """R03: through a model trained on something else, under another name, in other windows."""
+    (tmp_path / "other").mkdir()
+    for i in range(30):
+        (tmp_path / f"other/{i}.txt").write_text(f"Number {i} is of another kind. " * 12)
+    middle, last = tmp_path / "middle", tmp_path / "last"
+    done = call(
+        "train", "base.toml", "--from", "base", "--run", middle, f"data.path={tmp_path / 'other'}",
+        "model.context=64", "train.steps=2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert not events(middle, "consumed_data")
+    again = shutil.copytree(bench / "texts", tmp_path / "again")
+    done = call(
+        "train", "base.toml", "--from", middle, "--run", last, f"data.path={again}",
+        "model.context=32", "train.steps=1",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (consumed,) = events(last, "consumed_data")
+    epochs = rows(Path("base/metrics.jsonl"))[-2]["epochs"]["texts"]
+    assert f'{epochs:.3g} times through "again"' in consumed["message"]
+    assert "in the same order" not in consumed["message"]
+    # Both texts are remembered from here on, and what was read again is added.
+    read = json.loads((checkpoint(last) / "state.json").read_text())["read"]
+    assert len(read) == 2
+    assert max(read.values()) > epochs
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,10 @@ def test_a_phase_that_never_begins_is_said_at_the_start(run: Path):
     late = "train.phase=[{from_step=25, clip=0.5}]"
     done = call("train", "recipe.toml", late, "train.steps=4", "--run", run)
     assert done.code == 0, done.err
-    dropout, late = (e["message"] for e in events(run, "recipe"))
+    _, dropout, late = (e["message"] for e in events(run, "doctor"))
     assert late == (
         "the [[train.phase]] from step 25 on never begins: the run ends at step 4; train longer, "
-        "or write train.phase=[]"
+        "or write train.phase=[] (R30)"
     )
     assert dropout.startswith("model.dropout = 0.1 in a run that reads no text twice (0.")
     assert "never begins" in done.err

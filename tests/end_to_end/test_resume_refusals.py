@@ -68,6 +68,9 @@ def test_data_changed_on_purpose_stays_changed(place, own):
     done = call("resume", own, sources, "train.steps=5")
     assert done.code == 0, done.err
     assert events(own, "data_changed")[0]["step"] == 3
+    (consumed,) = events(own, "consumed_data")  # of the mixture before, "other" was a part
+    assert consumed["step"] == 3
+    assert "the run was trained on this very text before" in consumed["message"]
     again = call("resume", own, "train.steps=7")
     assert again.code == 0, again.err
     assert len(events(own, "data_changed")) == 1

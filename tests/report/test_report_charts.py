@@ -20,7 +20,7 @@ from fromscratch.report.charts import (
     scheduled_charts,
 )
 from fromscratch.report.embed import chart_data
-from fromscratch.report.mixture import mixture_chart, stages
+from fromscratch.report.mixture import epochs_chart, mixture_chart, stages
 from fromscratch.report.read import read_run
 from fromscratch.report.shown import Shown, shown
 
@@ -138,6 +138,17 @@ def test_the_mix_is_that_of_each_stretch_and_stage(make_run: RunMaker) -> None:
     table = str(stages(run))
     assert table.count("<td>100.0%<small> (100.0%)</small></td>") == 2
     assert "<td>2.00</td><td>0.25</td>" in table
+
+
+def test_how_often_each_source_was_gone_through_is_shown(make_run: RunMaker) -> None:
+    """R03: along the run; also of a run of one text, which has no mix."""
+    (run,) = opened(make_run(metrics=mixture_rows(), recipe=MIXED))
+    lines = {line.name: line.y for line in epochs_chart([run]).lines}
+    assert [lines["a"][99], lines["a"][-1], lines["b"][99], lines["b"][-1]] == [2, 2, 0, 0.25]
+    single = [{"step": s, "loss": 1.0, "epochs": {"a": s / 50}} for s in range(1, 101)]
+    (run,) = opened(make_run(name="single", metrics=single))
+    (line,) = epochs_chart([run]).lines
+    assert (line.name, line.y[-1]) == ("a", 2.0)
 
 
 def test_of_several_runs_each_has_a_colour(make_run: RunMaker) -> None:

@@ -24,6 +24,7 @@ from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.trials import Trial, Trials
+from fromscratch.tokenizer.build import chars_tokenizer
 
 RECIPE = """
 [model]
@@ -219,6 +220,52 @@ def test_a_fixed_one_that_does_not_fit_is_refused_before_the_first_step(place: P
     assert "Traceback" not in done.stderr
     assert not (place / "new").exists()
     assert not (place / ".new.trial").exists()
+
+
+@linux
+@pytest.mark.slow
+def test_what_does_not_fit_any_more_is_refused_before_a_resume_goes_on(place: Path):
+    """R39: nor does a resume find out hours later; the run stays where it stood."""
+    shape = ["model.d_model=256", "model.d_ff=4096", "model.context=64", "sample.every=0"]
+    run = new_run(tiny(*shape, "train.tokens_per_step=64", "train.micro_batch=1", "train.steps=1"),
+                  Path("run"), report=silent)  # fmt: skip
+    assert run.train()
+    before = Path("run/recipe.toml").read_bytes(), Path("run/metrics.jsonl").read_bytes()
+    limit = 1_200 * 2**20
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "fromscratch", "resume", "run", "train.steps=2",
+            "train.tokens_per_step=524288", "train.micro_batch=4096",
+        ],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "train.micro_batch = 4096 does not fit into the memory of cpu" in done.stderr
+    assert (Path("run/recipe.toml").read_bytes(), Path("run/metrics.jsonl").read_bytes()) == before
+
+
+@linux
+def test_a_trial_validates_samples_and_saves():
+    """R39: what of them cannot be done is the trial's problem, and not that of the run's night."""
+    recipe = tiny("train.micro_batch=1")
+    (folder,) = new_run(recipe, Path("run"), report=silent).data.folders.values()
+    letters = Path("letters")
+    letters.mkdir()
+    chars_tokenizer(["abc"]).save(letters)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Trials(recipe, Path("scratch")) as trials:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # too little for the weights
+        try:
+            timed = trials.attempt(1)  # starts the process, which keeps the limit
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert timed.problem is None
+        assert timed.val_tokens_per_s > 0
+        trials.tokenizer = letters  # which cannot spell the recipe's prompt
+        assert "'l'" in str(trials.attempt(1).problem)
+        trials.tokenizer = folder
+        assert "could not be saved" in str(trials.attempt(1).problem)
 
 
 def test_with_several_processes_it_divides_the_share_of_each(tmp_path: Path):

@@ -162,7 +162,7 @@ def switch(blend: int, *, to: str = "{a = 0, b = 1}") -> str:
 
 
 def test_a_switch_is_warned_of_with_the_line_that_mends_it() -> None:
-    (warning,) = mixture_warnings(mixed("a 1", "b 0", stages=switch(0)), 1000)
+    (warning,) = map(str, mixture_warnings(mixed("a 1", "b 0", stages=switch(0)), 1000))
     assert "400,000 tokens" in warning
     assert 'share of "a" goes from 100% to 0% at once' in warning
     found = re.search(r"write blend_tokens = ([\d_]+)", warning)
@@ -199,7 +199,8 @@ def test_following_the_advice_ends_the_warning(
 from_tokens = {begin * steps * STEP // 1000}
 weights = {{a = {share}, b = {100 - share}}}
 blend_tokens = {blend}"""
-        return mixture_warnings(mixed("a 50", "b 50", stages=stage, steps=steps), steps)
+        recipe = mixed("a 50", "b 50", stages=stage, steps=steps)
+        return [str(advice) for advice in mixture_warnings(recipe, steps)]
 
     warnings = warned(blend)
     assert len(warnings) <= 1

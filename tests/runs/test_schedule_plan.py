@@ -97,6 +97,11 @@ WARNED = {
     ),
     "a momentum that never arrives": (MOMENTUM, "the momentum is still rising", "1,000 steps"),
     "a phase after the end": ([PHASE % (1001, "")], "the [[train.phase]] from step 1,001", "[]"),
+    "the library's betas": (
+        ["optim.betas=[0.9,0.999]"],
+        "optim.betas = [0.9, 0.999] are a library's defaults",
+        "write optim.betas=[0.9,0.95]",
+    ),
     "a phase within the warmup": (
         ["optim.lr=1e-3", "schedule.warmup_steps=100", PHASE % (50, "")],
         "the [[train.phase]] from step 50 on takes over before the warmup of 100 steps has ended",
@@ -114,7 +119,7 @@ WARNED = {
 def test_each_is_warned_of_alone(case: str):
     written, begin, advice = WARNED[case]
     recipe = load_recipe("minigpt-124m", [*GOOD, "schedule.warmup_steps=0", *written])
-    (sentence,) = schedule_warnings(recipe, 1000, {"text": 0.9})
+    (sentence,) = map(str, schedule_warnings(recipe, 1000, {"text": 0.9}))
     assert sentence.startswith(begin)
     assert advice in sentence
 
@@ -145,7 +150,7 @@ def test_dropout_is_right_where_text_is_read_twice_or_nobody_knows():
 
 def test_the_recipe_of_the_book_is_warned_of_and_the_default_is_not():
     said = make_plan(load_recipe("rtx3090-163m")).schedule.warnings
-    assert [s.split()[0] for s in said] == ["the", "gradients"]
+    assert [s.split()[0] for s in said] == ["the", "gradients", "optim.betas"]
     for name in ("modern-124m", "fgpt-662m", "minigpt-124m", "rangeflow-124m", "try"):
         assert make_plan(load_recipe(name)).schedule.warnings == []
 

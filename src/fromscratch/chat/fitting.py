@@ -55,7 +55,7 @@ def fitted(
         if not later:
             raise UserError(
                 f"The message is {len(ids):,} tokens with what the template adds, and the model "
-                f"reads at most {limit:,}.",
+                f"reads at most {limit:,} here, so that an answer fits behind them.",
                 fix="Shorten it" + (", or the system's message." if system else "."),
             )
         dropped = later[0]

@@ -112,6 +112,7 @@ def text_template(name: str) -> Template:
             "cannot spell (R49).",
             fix="Render with alpaca to pretrain on conversations; or finetune on them, which takes "
             "any template.",
+            regret="R49",
         )
     return template
 

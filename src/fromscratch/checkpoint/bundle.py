@@ -27,7 +27,7 @@ from fromscratch.checkpoint.model_files import (
 )
 from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.checkpoint.tensor_file import write_tensors
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.files import dump_json, read_json, write_atomically
 from fromscratch.foundation.names import (
     BEST,
@@ -254,7 +254,7 @@ def model_folder(named: str | Path) -> Path:
         return hub_model_folder(named)
     path = Path(named).expanduser()
     if not path.exists():
-        raise UserError(f"{path} does not exist.", fix=NAME_A_MODEL)
+        raise UserError(f"{path} does not exist.{did_you_mean_path(path)}", fix=NAME_A_MODEL)
     if not (path / RUN_RECIPE).is_file() or (path / CHECKPOINT_CONFIG).is_file():
         return path
     store = CheckpointStore(RunPaths(path).checkpoints)

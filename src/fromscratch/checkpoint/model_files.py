@@ -94,6 +94,7 @@ def check_model_folder(folder: Path) -> None:
                 "it is opened (R56).",
                 fix=f"Take the model's {CHECKPOINT_WEIGHTS}, which most models on the hub have; or "
                 f"read it once with nothing in it run: fromscratch import {folder} --out FOLDER",
+                regret="R56",
             )
     if not (folder / CHECKPOINT_CONFIG).is_file() or not any(
         (folder / name).is_file() for name in weights

@@ -59,6 +59,8 @@ class Progress:
         versions: Of what computed this, for the record.
         threads: CPU threads that computed this: sums depend on them in the last bit.
         ranks: Processes that trained together: likewise, and each has dropout of its own.
+        read: How often each text was gone through, by its hash, from the first weights on: by the
+            models that this one was started from, too (data/consumption.py).
     """
 
     seed: int
@@ -81,6 +83,7 @@ class Progress:
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0
     ranks: int = 1
+    read: dict[str, float] = field(default_factory=dict)
 
     def is_over(self, steps: int, patience: int) -> bool:
         """Whether a run of so many steps is at its end, or at an early one.

@@ -266,6 +266,7 @@ class CheckpointStore:
                 + (f": {corrupt[0][0].name}: {corrupt[0][1]}." if corrupt else "."),
                 fix="Restore one from a copy, or start a new run; nothing is trained from scratch "
                 "in silence.",
+                regret="R40",
             )
         return None
 

@@ -31,10 +31,6 @@ from fromscratch.parallel.ranks import Ranks
 if TYPE_CHECKING:
     from fromscratch.runs.session import Session
 
-THEN_HELP = (
-    "Shell command to run at the end, success or not; FROMSCRATCH_OUTCOME in its environment says "
-    "which. Example: --then 'shutdown -h now'"
-)
 _INTERRUPTED = 130
 
 

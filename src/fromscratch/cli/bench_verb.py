@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.show import err, print_warning, say, size, table
+from fromscratch.cli.show import err, print_json, print_warning, say, size, table
+from fromscratch.cli.vocabulary import argument, option
+from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.report.numerals import percent
 
 if TYPE_CHECKING:
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
-    overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. model.n_layer=6."),
-    precision: str = typer.Option(
-        "", help="Which to try, e.g. fp32,bf16 [all that the device has]."
+    recipe: str = argument("RECIPE"),
+    overrides: list[str] = said_overrides(),
+    start: str = option("from"),
+    precision: str = option(
+        "precision",
+        "",
+        of="which to try, e.g. fp32,bf16",
+        metavar="NAMES",
+        show_default="all that the device has",
     ),
-    micro_batch: str = typer.Option(
-        "", help="Which to try, e.g. 4,8,16 [until out of memory, or no longer faster]."
+    micro_batch: str = option(
+        "micro-batch", "", show_default="until out of memory, or no longer faster"
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    as_json: bool = option("json", False),
 ) -> None:
     """Measures tokens/s and memory of a recipe on this machine; needs no data. Ctrl-C ends it.
 
@@ -51,7 +57,7 @@ def run(
     except OSError as error:
         print_warning(f"{RESULTS} cannot be written: {error.strerror}")
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2))
+        print_json(result.to_json())
     else:
         _print(result)
     if not result.finished:

@@ -13,11 +13,10 @@ from typing import Any
 import typer
 
 from fromscratch.cli.chat_talk import Answer, Talk
-from fromscratch.cli.show import err, print_warning
+from fromscratch.cli.show import err, print_json, print_warning
 from fromscratch.cli.stopping import stopped_by_ctrl_c
 from fromscratch.cli.terminal_text import TextWriter
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import dump_json
 
 _REASONS = {"end": "stop", "limit": "length", "context": "length", "stopped": "stopped"}
 
@@ -44,7 +43,7 @@ def answer_messages(talk: Talk, messages: Iterator[tuple[str, str]], *, as_json:
             except UserError as error:
                 raise UserError(f"{where}: {error.what}", fix=error.fix) from None
         if as_json:
-            typer.echo(dump_json(_row(talk, answer)))
+            print_json(_row(talk, answer), indent=None)
         else:
             writer.write("\n")
         if talk.dropped > dropped:

@@ -7,41 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-import typer
 from rich.markup import escape
 
-from fromscratch.cli.sampling_settings import Device, DType, Quantize, TextSettings, option
+from fromscratch.cli.sampling_settings import TypedSettings, takes_settings
 from fromscratch.cli.show import err, print_warning
 from fromscratch.cli.stopping import deaf_to_ctrl_c
 from fromscratch.cli.terminal_text import shown, silent_keyboard
+from fromscratch.cli.vocabulary import argument, option
 
 if TYPE_CHECKING:
     from fromscratch.checkpoint.bundle import ModelBundle
 
 
+@takes_settings(max_new_tokens=512)
 def run(
-    model: str = typer.Argument(
-        ..., help="A run, a checkpoint, a Hugging Face folder, or ORG/NAME on the hub."
-    ),
-    prompt: str = typer.Option(None, help="Answer this and leave."),
-    system: str = typer.Option("", help="What the model is told before all else."),
-    template: str = typer.Option(
-        None, help="The chat template, for a model that does not say which it has."
-    ),
-    max_new_tokens: int = option("max_new_tokens", default=512),
-    temperature: float = option("temperature", default=0.8),
-    top_k: int = option("top_k", default=50),
-    top_p: float = option("top_p", default=1.0),
-    min_p: float = option("min_p", default=0.0),
-    repetition_penalty: float = option("repetition_penalty", default=1.0),
-    presence_penalty: float = option("presence_penalty", default=0.0),
-    frequency_penalty: float = option("frequency_penalty", default=0.0),
-    seed: int = option("seed", default=0),
-    stop: list[str] = option("stop", default=[]),
-    quantize: Quantize = None,
-    dtype: DType = "auto",
-    device: Device = "auto",
-    as_json: bool = typer.Option(False, "--json", help="Print JSON, an object for each answer."),
+    model: str = argument("MODEL"),
+    *,
+    prompt: str = option("prompt"),
+    system: str = option("system", ""),
+    template: str = option("template", of="for a model that does not say which it has"),
+    settings: TypedSettings,
+    quantize: str = option("quantize"),
+    dtype: str = option("dtype", "auto", of="auto chooses by the device"),
+    device: str = option("device", "auto"),
+    as_json: bool = option("json", False),
 ) -> None:
     """Talks with a model. A base model, which was not taught to answer, goes on with your text.
 
@@ -53,23 +42,12 @@ def run(
     with _loading(model) if interactive else nullcontext():
         from fromscratch.cli.chat_talk import Talk
         from fromscratch.cli.opened_model import conversing, open_model
-        from fromscratch.generate.sampling import SamplingOptions
 
-        sampling = SamplingOptions(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            seed=seed,
-        )
-        settings = TextSettings(sampling, max_new_tokens, tuple(stop))
+        wanted = settings.checked()
         bundle = conversing(
             open_model(model, device=device, dtype=dtype, quantize=quantize), template
         )
-        talk = Talk(bundle, settings, system=system)
+        talk = Talk(bundle, wanted, system=system)
     if not interactive:
         from fromscratch.cli.chat_lines import answer_messages, lines_of_standard_input
 

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.cells import cell_len, set_cell_size
 
 from fromscratch.cli.progress import progress, tokens_a_second
-from fromscratch.cli.show import out, say, size, table
+from fromscratch.cli.show import out, print_json, say, size, table
+from fromscratch.cli.verb_group import Verbal
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
 from fromscratch.report.numerals import percent
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fromscratch.data.audit import Amount, Audit
     from fromscratch.data.lengths import Lengths
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = Verbal()
 
 
 @app.callback()
@@ -33,13 +34,13 @@ def _group() -> None:
 
 @app.command()
 def show(
-    data: Path = typer.Argument(..., help="A folder that `prepare` wrote."),
-    context: int = typer.Option(1024, help="Tokens of a model's context, to compare lengths with."),
-    picture: Path = typer.Option(None, help="Write the length histogram into this PNG file."),
-    samples: int = typer.Option(10, help="How many random documents to show."),
-    seed: int = typer.Option(0, help="Chooses the random documents."),
-    full: bool = typer.Option(False, "--full", help="Read all text, however large the data."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    data: Path = argument("DATA"),
+    context: int = option("context", 1024, of="a model's context, to compare lengths with"),
+    picture: Path = option("picture", of="how long the documents are"),
+    samples: int = option("samples", 10),
+    seed: int = option("seed", 0, of="which documents are shown"),
+    full: bool = option("full", False),
+    as_json: bool = option("json", False),
 ) -> None:
     """Shows counts, lengths, random documents, tokens, and what the splits have in common.
 
@@ -49,7 +50,7 @@ def show(
     """
     from fromscratch.data.advice import advice
     from fromscratch.data.audit import AuditOptions, audit
-    from fromscratch.foundation.files import dump_json, write_atomically
+    from fromscratch.foundation.files import write_atomically
 
     if context < 1:
         raise UserError(f"--context {context} is not a number of tokens.")
@@ -64,14 +65,14 @@ def show(
         options = AuditOptions(context=context, samples=samples, seed=seed, most_tokens=None)
     with progress(tokens_a_second) as report:
         found = audit(data, options, progress=report)
-    sentences = advice(found)
+    sentences = [f"{a.what[0].upper()}{a.what[1:]} ({a.regret}): {a.fix}." for a in advice(found)]
     if picture is not None:
         from fromscratch.report.length_picture import length_picture
 
         title = f"{data.name or data}: {found.total.documents:,} documents"
         write_atomically(picture, length_picture(found.lengths, title))
     if as_json:
-        typer.echo(dump_json(_as_json(found, sentences), indent=2))
+        print_json(_as_json(found, sentences))
         return
     _print(found, options.seed)
     if picture is not None:

@@ -1,160 +1,235 @@
-"""`fromscratch doctor DATA --against FILE`: evaluation items that stand in the training text."""
+"""`fromscratch doctor`: what a person would regret of a recipe, of data, of a run or of a model."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.data_verb import fitting, paragraph
-from fromscratch.cli.progress import progress, tokens_a_second
-from fromscratch.cli.show import out, say
+from fromscratch.cli.data_verb import paragraph
+from fromscratch.cli.doctor_against import Part, look_for_items
+from fromscratch.cli.show import out, print_json, say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
-from fromscratch.report.numerals import percent
 
 if TYPE_CHECKING:
-    from fromscratch.data.contamination import Contamination, Finding
+    from fromscratch.doctor.checks import Examined
+    from fromscratch.doctor.example_tokens import Stretch
+    from fromscratch.doctor.finding import Finding
+    from fromscratch.runs.recipe import Recipe
 
-_MOST_TOKENS = 500_000_000
-_SHOWN = 20
-
-
-class Part(Enum):
-    """A part of an evaluation file."""
-
-    all = "all"
-    train = "train"
-    test = "test"
-    val = "val"
+_COLOURS = {"refused": "bold red", "warned": "yellow"}
+_INDENT = " " * 15
+_MOST_TOKENS = 60
 
 
 def run(
-    data: Path = typer.Argument(..., help="A folder that `prepare` wrote."),
-    against: list[Path] = typer.Option(
-        None, help="An evaluation set: JSON, JSON lines or text; may be given several times."
+    what: list[str] = argument("WHAT", None),
+    start: str = option("from"),
+    against: list[Path] = option("against", of="looked for in the data's text"),
+    split: Part = option(
+        "split", Part.all, of="of a file in the order 85% train, 10% test, 5% val"
     ),
-    part: Part = typer.Option(
-        Part.all, help="Of a file whose items are 85% train, 10% test, 5% val in that order: which."
-    ),
-    ngram: int = typer.Option(13, help="Words that must follow one another in both."),
-    full: bool = typer.Option(False, "--full", help="Read all text, however large the data."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    ngram: int = option("ngram", 13),
+    full: bool = option("full", False),
+    explain: str = option("explain"),
+    strict: bool = option("strict", False),
+    as_json: bool = option("json", False),
 ) -> None:
-    """Finds evaluation items in the training text, by 13 words that follow one another.
+    """Finds what people regret, before it costs GPU-hours; each with what mends it.
 
-    Looks at 500 million training tokens at most, evenly spread; --full looks at all. The exit code
-    is 0 where nothing was found, 1 where something was, 2 for a mistake in the call.
+    The exit code is 0 where nothing is refused, 1 where something is, 2 for a mistake in the call.
+    With --against it is 1 where an item was found; 500 million training tokens are read at most,
+    evenly spread.
+
+    Example: fromscratch doctor modern-124m train.steps=500
+
+    Example: fromscratch doctor runs/mine
 
     Example: fromscratch doctor prepared/mine --against hellaswag_val.jsonl
     """
-    from fromscratch.data.contamination import LONGEST, find_contamination
-    from fromscratch.data.evaluation_items import load_items
-    from fromscratch.foundation.files import dump_json
-
-    if not against:
+    if explain is not None:
+        _explain(explain, as_json=as_json)
+        return
+    if not what:
         raise UserError(
-            "doctor has nothing to compare the data with.",
-            fix="Name an evaluation set: --against FILE.",
+            "doctor is not told what to look at.",
+            fix="Name a recipe, or a folder: fromscratch doctor modern-124m",
         )
-    if not 2 <= ngram <= LONGEST:
-        raise UserError(f"--ngram {ngram} is not from 2 to {LONGEST}.", fix="Usual is 13.")
-    sets = [load_items(path, part=part.value) for path in against]
-    items = [item for items in sets for item in items]
-    with progress(tokens_a_second) as report:
-        result = find_contamination(
-            data,
-            items,
-            ngram=ngram,
-            most_tokens=None if full else _MOST_TOKENS,
-            progress=report,
-        )
-    per_file: list[tuple[Path, Contamination]] = []
-    first = 0
-    for path, of_file in zip(against, sets, strict=True):
-        findings = result.findings[first : first + len(of_file)]
-        first += len(of_file)
-        per_file.append((path, result.of(findings)))
+    if against:
+        look_for_items(Path(what[0]), against, part=split, ngram=ngram, full=full, as_json=as_json)
+        return
+    examined, example = _examine(what, start)
     if as_json:
-        typer.echo(dump_json(_as_json(data, per_file), indent=2))
+        print_json(_as_json(what, examined, example))
     else:
-        for path, contamination in per_file:
-            _print(path, contamination)
-        _print_verdict(data, result)
-    if result.contaminated:
+        _print(examined, example)
+    if examined.refused or (strict and examined.findings):
         raise typer.Exit(1)
 
 
-def _as_json(data: Path, per_file: list[tuple[Path, Contamination]]) -> dict[str, Any]:
-    return {
-        "data": str(data),
-        "ngram": per_file[0][1].ngram,
-        "tokens": per_file[0][1].tokens,
-        "looked_at": per_file[0][1].looked_at,
-        "files": [
-            {
-                "file": str(path),
-                "items": len(result.findings),
-                "too_short": result.too_short,
-                "contaminated": len(result.contaminated),
-                "share": _share(result),
-                "found": [_finding_as_json(f) for f in result.contaminated],
-            }
-            for path, result in per_file
-        ],
-    }
+def _examine(what: Sequence[str], start: str | None) -> tuple[Examined, list[Stretch]]:
+    """Looks at everything that is named, and at the data of what is named."""
+    from fromscratch.doctor.checks import Examined, compare_runs, data_of_run, examine_folder
+    from fromscratch.report.read import is_run
+
+    first, *rest = what
+    if not Path(first).expanduser().is_dir():
+        return _examine_recipe(first, rest, start)
+    if start is not None:
+        raise UserError("--from goes with a recipe, and this is a folder.", fix="Leave it out.")
+    folders = [Path(word).expanduser() for word in what]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder.", fix="Overrides go with a recipe only.")
+    examined = sum((examine_folder(folder) for folder in folders), Examined())
+    runs = [folder for folder in folders if is_run(folder)]
+    if len(runs) > 1:
+        examined += compare_runs(runs)
+    return examined, _first_example([*folders, *(d for run in runs for d in data_of_run(run))])
 
 
-def _finding_as_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "item": finding.item.where,
-        "text": finding.item.text,
-        "ngrams": finding.grams,
-        "ngrams_found": finding.found,
-        "passages": [asdict(p) for p in finding.passages],
-    }
-
-
-def _share(result: Contamination) -> float:
-    """Contaminated items among those that could be looked for."""
-    compared = len(result.findings) - result.too_short
-    return len(result.contaminated) / compared if compared else 0.0
-
-
-def _print(path: Path, result: Contamination) -> None:
-    found = result.contaminated
-    short = f", {result.too_short:,} of them too short to look for" if result.too_short else ""
-    paragraph(
-        f"{path}: {len(result.findings):,} items{short}; "
-        f"{len(found):,} ({percent(_share(result))}) in the training text"
+def _examine_recipe(
+    recipe: str, overrides: list[str], start: str | None
+) -> tuple[Examined, list[Stretch]]:
+    from fromscratch.doctor.checks import (
+        Examined,
+        examine_data_of,
+        examine_recipe,
+        prepared_data_of,
     )
-    for finding in found[:_SHOWN]:
-        say()
-        say(f"{finding.item.where}: {finding.found:,} of {finding.grams:,} n-grams found")
-        for passage in finding.passages:
-            say(f"  {passage.words:,} words in {passage.place} ({passage.place.source})")
-            say(f"    training: {fitting(passage.training, out.width - 14)}")
-            say(f"    item:     {fitting(passage.item, out.width - 14)}")
-    if len(found) > _SHOWN:
-        say(f"... and {len(found) - _SHOWN:,} more items; --json has them all")
+    from fromscratch.doctor.finding import refusal
+    from fromscratch.doctor.machine import this_machine
+    from fromscratch.runs.recipe_files import load_recipe, read_recipe
+
+    name, _ = read_recipe(recipe)
+    complete = None
+    if start is not None:
+        from fromscratch.runs.starting_model import find_starting_model
+
+        complete = find_starting_model(start).complete
+    try:
+        resolved = load_recipe(recipe, overrides, complete=complete)
+        if resolved.train.objective != "pretrain" and resolved.data.path:
+            resolved = _with_examples(resolved)
+    except UserError as error:
+        return Examined([refusal(error, name)]), []
+    examined = examine_recipe(resolved, machine=this_machine(resolved))
+    examined += examine_data_of(resolved)
+    return examined, _first_example(prepared_data_of(resolved))
+
+
+def _with_examples(recipe: Recipe) -> Recipe:
+    """The recipe on its conversations made into examples: `train` then finds them made."""
+    from fromscratch.cli.documents_progress import documents_progress
+    from fromscratch.runs.opened_examples import open_examples
+
+    with documents_progress() as progress:
+        return recipe.on_data(open_examples(recipe, progress).folders)
+
+
+def _first_example(folders: Sequence[Path]) -> list[Stretch]:
+    """The first example of the first folder that has examples (R50)."""
+    from fromscratch.data.examples import Examples, is_examples
+    from fromscratch.doctor.example_tokens import first_example
+
+    for folder in folders:
+        if is_examples(folder):
+            return first_example(Examples(folder))
+    return []
+
+
+def _as_json(
+    what: Sequence[str], examined: Examined, example: Sequence[Stretch]
+) -> dict[str, object]:
+    return {
+        "what": list(what),
+        "refused": examined.refused,
+        "findings": [asdict(finding) for finding in examined.findings],
+        "checks": [{"id": regret, "name": name} for regret, name in examined.checked],
+        "example": [asdict(stretch) for stretch in example],
+    }
+
+
+def _print(examined: Examined, example: Sequence[Stretch]) -> None:
+    about = ""
+    for finding in examined.findings:
+        if finding.about != about:
+            about = finding.about
+            say(about)
+        _print_finding(finding)
+    if example:
+        _print_example(example)
+    _print_verdict(examined)
+
+
+def _print_finding(finding: Finding) -> None:
+    label = f"{finding.severity:<8}"
+    colour = _COLOURS[finding.severity]
+    lines = textwrap.wrap(finding.what, max(30, out.width - len(_INDENT)), break_on_hyphens=False)
+    out.print(f"  [{colour}]{label}[/] {finding.id:<3} ", end="")
+    for number, line in enumerate(lines):
+        say(line if number == 0 else f"{_INDENT}{line}")
+    mended = f"-> {finding.fix}" if finding.fix else ""
+    for number, line in enumerate(
+        textwrap.wrap(mended, max(30, out.width - len(_INDENT) - 3), break_on_hyphens=False)
+    ):
+        say(f"{_INDENT}{line}" if number == 0 else f"{_INDENT}   {line}")
+
+
+def _print_example(example: Sequence[Stretch]) -> None:
+    say("the first example, token by token")
+    for stretch in example:
+        tokens = list(stretch.tokens)
+        if len(tokens) > _MOST_TOKENS:
+            half = _MOST_TOKENS // 2
+            left_out = f"({len(tokens) - 2 * half:,} more)"
+            tokens = [*tokens[:half], left_out, *tokens[-half:]]
+        said = "learned" if stretch.learned else "given"
+        text = " · ".join(
+            repr(token)[1:-1] if token.strip() != token else token for token in tokens
+        )
+        lines = textwrap.wrap(text, max(30, out.width - len(_INDENT)), break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            say(f"  {said if number == 0 else '':<13}{line}")
     say()
 
 
-def _print_verdict(data: Path, result: Contamination) -> None:
-    where = (
-        "all training documents"
-        if result.looked_at >= 1.0
-        else f"{percent(result.looked_at)} of the training tokens, evenly spread"
-    )
-    paragraph(f"Looked through {where}: {result.tokens:,} tokens, {result.ngram} words at a time.")
-    if result.contaminated:
-        paragraph(
-            "warning (R16): a score on these items would measure memory. Remove the documents "
-            "named above and prepare again, or leave these items out of the evaluation."
-        )
-    elif result.looked_at >= 1.0:
-        say(f"{data} is clean of these items.")
-    else:
-        say("None was found there; --full looks through everything.")
+def _print_verdict(examined: Examined) -> None:
+    checks = len(examined.checked)
+    if not examined.findings:
+        say(f"{checks} checks: nothing that you would regret.")
+        return
+    counts = [
+        f"{n:,} {severity}"
+        for severity in ("refused", "warned")
+        if (n := sum(f.severity == severity for f in examined.findings))
+    ]
+    told = next((f.id for f in examined.findings if f.id), None)
+    said = f"{checks} checks: {', '.join(counts)}." if checks else f"{', '.join(counts)}."
+    more = f" What became of others: fromscratch doctor --explain {told}" if told else ""
+    say()
+    paragraph(said + more)
+
+
+def _explain(name: str, *, as_json: bool) -> None:
+    from fromscratch.doctor.checks import all_checks
+    from fromscratch.doctor.regrets import regret_named
+
+    regret = regret_named(name)
+    looked_for = list(dict.fromkeys(c.name for c in all_checks() if c.id == regret.id))
+    if as_json:
+        print_json(asdict(regret) | {"checks": looked_for})
+        return
+    say(f"{regret.id}  {regret.title}  ({', '.join(regret.verdicts)})")
+    say()
+    paragraph(regret.story)
+    say()
+    paragraph(f"Here: {regret.here}")
+    if looked_for:
+        say()
+        paragraph(f"Checked by the doctor: {'; '.join(looked_for)}.")

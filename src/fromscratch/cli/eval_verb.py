@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from fromscratch.cli.prepare_verb import Documents, OnBad
-from fromscratch.cli.show import err, print_warning, say
+from fromscratch.cli.show import err, print_json, print_warning, say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,51 +39,34 @@ class Precision(Enum):
 
 
 def run(
-    models: list[str] = typer.Argument(
-        ...,
-        help="Runs, checkpoints, Hugging Face folders, or names on the hub such as "
-        "openai-community/gpt2.",
-    ),
-    data: list[str] = typer.Option(
+    models: list[str] = argument("MODELS"),
+    data: list[str] = option(
+        "data",
         [],
-        help="What to measure the loss on: prepared data, a run (its validation data), or any "
-        "text that `prepare` takes; NAME=... gives it a name; may be repeated. [the first "
-        "model's own validation data]",
+        of="as `prepare` takes it, prepared data, or a run's held-out text; NAME=SOURCE gives it "
+        "a name; may be repeated",
+        show_default="what the first model's run held out",
     ),
-    split: Split = typer.Option(Split.val, help="Which side of prepared data."),
-    context: int = typer.Option(None, min=1, help="Tokens of a window [the model's context]."),
-    stride: int = typer.Option(
-        None, min=1, help="Tokens between the starts of windows; less than --context overlaps."
-    ),
-    separate: bool = typer.Option(
-        False, "--separate", help="Each document by itself, not after the one before."
-    ),
-    batch_size: int = typer.Option(None, min=1, help="Windows at a time [by the device]."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1 or mps."),
-    precision: Precision = typer.Option(Precision.fp32, help="What the model computes in."),
-    limit_documents: int = typer.Option(
-        None, min=1, help="Of each text, the first so many documents."
-    ),
-    documents: Documents = typer.Option(
-        Documents.file, help="What a document of plain text is; as for `prepare`."
-    ),
-    field: str = typer.Option("text", help="The field of JSON and Parquet records."),
-    render: str = typer.Option(
-        None, help="Records are conversations: render them by this chat template (alpaca)."
-    ),
-    on_bad: OnBad = typer.Option(OnBad.stop, help="At what cannot be read: stop, or skip it."),
-    tasks: str = typer.Option(
-        "", help="Tasks of lm-evaluation-harness, such as hellaswag,arc_easy,piqa."
-    ),
-    hellaswag: str = typer.Option(
-        None, help="HellaSwag: its file, or hf:Rowan/hellaswag for the hub's."
-    ),
-    core: Path = typer.Option(None, help="nanochat's evaluation bundle, a folder."),
-    shots: int = typer.Option(None, min=0, help="Worked examples before each item of --tasks."),
-    limit: int = typer.Option(None, min=1, help="Of each task, so many items."),
-    include_path: Path = typer.Option(None, help="A folder with tasks of your own."),
-    out: Path = typer.Option(None, help="A file to append the results to, as JSON lines."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    split: Split = option("split", Split.val, of="prepared data's"),
+    context: int = option("context", min=1, show_default="the model's context"),
+    stride: int = option("stride", min=1, show_default="--context"),
+    separate: bool = option("separate", False),
+    batch_size: int = option("batch-size", min=1, show_default="by the device"),
+    device: str = option("device", "auto"),
+    precision: Precision = option("precision", Precision.fp32),
+    limit_documents: int = option("limit-documents", min=1),
+    documents: Documents = option("documents", Documents.file),
+    field: str = option("field", "text"),
+    render: str = option("render"),
+    on_bad: OnBad = option("on-bad", OnBad.stop),
+    tasks: str = option("tasks", ""),
+    hellaswag: str = option("hellaswag"),
+    core: Path = option("core"),
+    shots: int = option("shots", min=0),
+    limit: int = option("limit", min=1, of="of each task"),
+    include_path: Path = option("include-path"),
+    out: Path = option("out", of="a file to append the results to, as JSON lines"),
+    as_json: bool = option("json", False),
 ) -> None:
     """Measures models: loss, perplexity and bits per byte on any text, and scores on tasks.
 
@@ -160,13 +144,12 @@ def _standard_input(specs: list[str]) -> Iterator[Path | None]:
 
 def _print(measured: Measured, *, as_json: bool) -> None:
     from fromscratch.cli import eval_table
-    from fromscratch.foundation.files import dump_json
 
     report = measured.report
     if as_json:
         content = eval_table.as_json(measured.records, measured.differences)
         content |= {"n_skipped": report.n_skipped, "skipped": report.skipped, "notes": report.notes}
-        typer.echo(dump_json(content, indent=2))
+        print_json(content)
         return
     eval_table.print_evaluation(measured.records, measured.differences)
     for sentence in measured.sentences:

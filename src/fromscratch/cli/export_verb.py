@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import typer
-
-from fromscratch.cli.show import say, size
+from fromscratch.cli.show import print_json, say, size
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.cli.working import working
 from fromscratch.foundation.errors import UserError, did_you_mean
 
@@ -37,34 +35,20 @@ class _Wanted:
 
 
 def run(
-    model: str = typer.Argument(
-        ..., help="A run, a checkpoint, a Hugging Face folder, or ORG/NAME on the hub."
-    ),
-    to: str = typer.Option(
-        ...,
-        help="gguf: a file for llama.cpp, Ollama, LM Studio; hf: a folder for transformers, with a "
-        "model card; space: a Hugging Face Space to chat in.",
-    ),
-    out: Path = typer.Option(..., help="The file (gguf) or folder (hf, space) to write; new."),
-    type: str = typer.Option(None, help="Of gguf: f32, f16 or q8_0. [default: f16]"),
-    dtype: str = typer.Option(
-        None, help="Of hf and space: float32, bfloat16 or float16. [default: float32]"
-    ),
-    name: str = typer.Option(None, help="What the model is called. [default: as --out]"),
-    licence: str = typer.Option(
-        None, "--license", help="The licence that you choose, as on the hub: mit, apache-2.0, ..."
-    ),
-    template: str = typer.Option(
-        None, help="The chat template, where the folder has one that is not known here."
-    ),
-    approximate_gelu: bool = typer.Option(
-        False, "--approximate-gelu", help="Of gguf: accept the tanh approximation of GELU."
-    ),
-    push: str = typer.Option(None, help="Of hf and space: also upload, to ORG/NAME on the hub."),
-    public: bool = typer.Option(False, "--public", help="What --push makes may be seen by all."),
-    price: float = typer.Option(None, min=0.0, help="Dollars an hour and device, for the card."),
-    watts: float = typer.Option(None, min=0.0, help="Power of a device, for the card's energy."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    model: str = argument("MODEL"),
+    to: str = option("to", ...),
+    out: Path = option("out", ..., of="a file (gguf) or folder (hf, space); new"),
+    type: str = option("type", show_default="f16"),
+    dtype: str = option("dtype", of="for hf and space", show_default="float32"),
+    name: str = option("name", of="the model", show_default="as --out"),
+    licence: str = option("license"),
+    template: str = option("template", of="where the folder has one that is not known here"),
+    approximate_gelu: bool = option("approximate-gelu", False),
+    push: str = option("push"),
+    public: bool = option("public", False),
+    price: float = option("price", min=0.0, of="for the model's card"),
+    watts: float = option("watts", min=0.0),
+    as_json: bool = option("json", False),
 ) -> None:
     """Writes a model for other programs, reads it back with them and compares, or fails.
 
@@ -148,7 +132,7 @@ def _to_gguf(bundle: ModelBundle, wanted: _Wanted, type: str, approximate_gelu: 
             approximate_gelu=approximate_gelu,
         )
     if wanted.as_json:
-        typer.echo(json.dumps(asdict(made), default=str, indent=2))
+        print_json(asdict(made))
         return
     check = made.check
     say(f"{made.path} ({size(made.n_bytes)}, {type})")
@@ -188,7 +172,7 @@ def _to_hf(
         )
     address = _pushed(wanted, "model")
     if wanted.as_json:
-        typer.echo(json.dumps(asdict(made) | {"pushed": address}, default=str, indent=2))
+        print_json(asdict(made) | {"pushed": address})
         return
     say(f"{made.path} ({size(made.n_bytes)}, {dtype})")
     say(f"read back by transformers: {_difference(made.reader)}")
@@ -216,7 +200,7 @@ def _to_space(bundle: ModelBundle, wanted: _Wanted, dtype: str) -> None:
         )
     address = _pushed(wanted, "space")
     if wanted.as_json:
-        typer.echo(json.dumps(asdict(made) | {"pushed": address}, default=str, indent=2))
+        print_json(asdict(made) | {"pushed": address})
         return
     say(f"{made.path} ({size(made.n_bytes)}, {dtype})")
     say(f"read back by transformers: {_difference(made.reader)}")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.sampling_settings import Device, DType, Quantize, TextSettings, option
-from fromscratch.cli.show import err
+from fromscratch.cli.sampling_settings import TypedSettings, takes_settings
+from fromscratch.cli.show import err, print_json
 from fromscratch.cli.terminal_text import TextWriter
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import dump_json
 
 if TYPE_CHECKING:
     from fromscratch.cli.generate_work import Job
@@ -19,37 +19,19 @@ if TYPE_CHECKING:
 _MOST_SAMPLES = 1_000
 
 
+@takes_settings(max_new_tokens=128)
 def run(
-    model: str = typer.Argument(
-        ..., help="A run, a checkpoint, a Hugging Face folder, or ORG/NAME on the hub."
-    ),
-    prompt: str = typer.Argument(
-        "", help="What to continue; empty starts a document, - reads it from standard input."
-    ),
-    max_new_tokens: int = option("max_new_tokens", default=128, min=1),
-    temperature: float = option("temperature", default=0.8),
-    top_k: int = option("top_k", default=50),
-    top_p: float = option("top_p", default=1.0),
-    min_p: float = option("min_p", default=0.0),
-    repetition_penalty: float = option("repetition_penalty", default=1.0),
-    presence_penalty: float = option("presence_penalty", default=0.0),
-    frequency_penalty: float = option("frequency_penalty", default=0.0),
-    seed: int = option("seed", default=0),
-    stop: list[str] = option("stop", default=[]),
-    n: int = typer.Option(1, "--n", "-n", min=1, max=_MOST_SAMPLES, help="Samples to write."),
-    logprobs: int = typer.Option(
-        None,
-        min=0,
-        max=20,
-        help="With --json: each token's log-probability, and so many of the likeliest.",
-    ),
-    slide: bool = typer.Option(
-        True, help="Past the model's context, go on with the newer half of the text; or refuse."
-    ),
-    quantize: Quantize = None,
-    dtype: DType = "auto",
-    device: Device = "auto",
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    model: str = argument("MODEL"),
+    prompt: str = argument("PROMPT", ""),
+    *,
+    settings: TypedSettings,
+    n: int = option("n", 1, short="-n", min=1, max=_MOST_SAMPLES),
+    logprobs: int = option("logprobs", min=0, max=20),
+    slide: bool = option("slide", True),
+    quantize: str = option("quantize"),
+    dtype: str = option("dtype", "auto", of="auto chooses by the device"),
+    device: str = option("device", "auto"),
+    as_json: bool = option("json", False),
 ) -> None:
     """Continues a prompt with a trained model. Ctrl-C ends the text.
 
@@ -61,25 +43,14 @@ def run(
         prompt = _standard_input()
     from fromscratch.cli.generate_work import Job, result_of, samples, stream
     from fromscratch.cli.opened_model import open_model
-    from fromscratch.generate.sampling import SamplingOptions
 
-    sampling = SamplingOptions(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        seed=seed,
-    )
-    settings = TextSettings(sampling, max_new_tokens, tuple(stop))
+    wanted = settings.checked()
     bundle = open_model(model, device=device, dtype=dtype, quantize=quantize)
-    job = Job(bundle, prompt, settings, slide=slide, logprobs=logprobs)
+    job = Job(bundle, prompt, wanted, slide=slide, logprobs=logprobs)
     writer = TextWriter(sys.stdout)
     if as_json:
         found = samples(job, n)
-        typer.echo(dump_json(result_of(job, found.samples)))
+        print_json(result_of(job, found.samples))
     elif n == 1:
         writer.write(prompt)
         found = stream(job, writer.write)

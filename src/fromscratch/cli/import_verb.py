@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-import typer
-
-from fromscratch.cli.show import print_warning, say
+from fromscratch.cli.show import print_json, print_warning, say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.cli.working import working
 
 
 def run(
-    checkpoint: Path = typer.Argument(
-        ...,
-        help="A .pt, .pth, .ckpt, .bin or .safetensors file; or a Hugging Face folder with "
-        "pytorch_model.bin.",
+    checkpoint: Path = argument("CHECKPOINT"),
+    overrides: list[str] = argument(
+        "SETTING", None, of="n_head=12, activation=gelu_tanh, norm_eps=1e-5"
     ),
-    overrides: list[str] = typer.Argument(
-        None,
-        metavar="[KEY=VALUE]...",
-        help="What no shape tells: n_head=12, activation=gelu_tanh, norm_eps=1e-5.",
-    ),
-    out: Path = typer.Option(..., help="The folder to write; new."),
-    tokenizer: str = typer.Option(
-        None, help="gpt2, or a folder with tokenizer.json. [default: what lies beside, or gpt2]"
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    out: Path = option("out", ..., of="the model's folder; new"),
+    tokenizer: str = option("tokenizer", show_default="what lies beside, or gpt2"),
+    as_json: bool = option("json", False),
 ) -> None:
     """Reads a checkpoint of nanoGPT and its relatives; nothing in the file is run.
 
@@ -39,7 +29,7 @@ def run(
         made = import_checkpoint(checkpoint, out, tokenizer=tokenizer, overrides=overrides or [])
     if as_json:
         content = asdict(made) | {"config": made.config.model_dump()}
-        typer.echo(json.dumps(content, default=str, indent=2))
+        print_json(content)
         return
     c = made.config
     say(

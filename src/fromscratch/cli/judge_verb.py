@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fromscratch.cli.doctor_verb import Part
+from fromscratch.cli.doctor_against import Part
 from fromscratch.cli.items_progress import ItemsProgress, items_progress
-from fromscratch.cli.show import err, print_warning, say, table
+from fromscratch.cli.show import err, print_json, print_warning, say, table
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import dump_json, sha256_of_file
+from fromscratch.foundation.files import sha256_of_file
 from fromscratch.foundation.names import JUDGE_RESULT, RUN_JUDGE
 
 if TYPE_CHECKING:
@@ -30,32 +31,32 @@ if TYPE_CHECKING:
 
 
 def run(
-    models: list[str] = typer.Argument(..., help="Runs, checkpoints, or Hugging Face folders."),
-    test: Path = typer.Option(..., help="Instruction file: Alpaca's JSON, JSON lines, chats."),
-    judge: str = typer.Option(..., help="OpenAI-compatible endpoint: https://api.openai.com/v1."),
-    model: str = typer.Option(..., help="The judge's model there."),
-    out: Path = typer.Option(None, help="Folder of answers and scores [in the run]."),
-    part: Part = typer.Option(Part.all, help="Of a file split 85/10/5 into train, test, val."),
-    items: int = typer.Option(None, min=1, help="Judge only the first so many items."),
-    max_new_tokens: int = typer.Option(256, min=1, help="Tokens of an answer at most."),
-    temperature: float = typer.Option(0.0, help="Of the answers; 0 takes the likeliest token."),
-    top_k: int = typer.Option(50, help="Draw from the k likeliest tokens; 0 from all."),
-    seed: int = typer.Option(0, help="Of the answers' draws and of the order they are shown in."),
-    template: str = typer.Option(
-        None, help="Chat template to ask in [each model's own; alpaca for a base model]."
+    models: list[str] = argument("MODELS"),
+    test: Path = option("test", ...),
+    judge: str = option("judge", ...),
+    model: str = option("model", ...),
+    out: Path = option("out", of="the folder of answers and scores", show_default="in the run"),
+    split: Part = option(
+        "split", Part.all, of="of a file in the order 85% train, 10% test, 5% val"
     ),
-    device: str = typer.Option("auto", help="Where models answer: auto, cpu, cuda, cuda:1, mps."),
-    concurrency: int = typer.Option(4, min=1, max=256, help="Requests under way at a time."),
-    timeout: float = typer.Option(120.0, min=1, help="Seconds to wait for a reply."),
-    retries: int = typer.Option(8, min=0, help="How often a failed request is repeated."),
-    retry_unparsed: bool = typer.Option(
-        False, "--retry-unparsed", help="Ask again where no score could be read."
+    limit: int = option("limit", min=1),
+    max_new_tokens: int = option("max-new-tokens", 256, of="in an answer", min=1),
+    temperature: float = option("temperature", 0.0),
+    top_k: int = option("top-k", 50),
+    seed: int = option("seed", 0, of="the answers, and the order in which they are shown"),
+    template: str = option(
+        "template", of="to ask in", show_default="each model's own; alpaca for a base model"
     ),
-    api_key_file: Path = typer.Option(None, help="Holds the key [OPENAI_API_KEY]."),
-    price_in: float = typer.Option(None, min=0, help="Dollars for a million tokens of prompt."),
-    price_out: float = typer.Option(None, min=0, help="Dollars for a million tokens of reply."),
-    yes: bool = typer.Option(False, "--yes", "-y", help="Spend it without asking."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result for a program."),
+    device: str = option("device", "auto"),
+    concurrency: int = option("concurrency", 4, min=1, max=256),
+    timeout: float = option("timeout", 120.0, min=1),
+    retries: int = option("retries", 8, min=0),
+    retry_unparsed: bool = option("retry-unparsed", False),
+    api_key_file: Path = option("api-key-file"),
+    price_in: float = option("price-in", min=0),
+    price_out: float = option("price-out", min=0),
+    yes: bool = option("yes", False, short="-y"),
+    as_json: bool = option("json", False),
 ) -> None:
     """Lets models answer instructions, and a language model score the answers from 0 to 100.
 
@@ -72,7 +73,7 @@ def run(
         raise UserError("One price is missing.", fix="Give both --price-in and --price-out.")
     address = JudgeAddress(judge, model)
     key = read_key(api_key_file, os.environ.get("OPENAI_API_KEY"))
-    chosen = load_judge_items(test, part=part.value, limit=items)
+    chosen = load_judge_items(test, part=split.value, limit=limit)
 
     from fromscratch.chat.template import template_named
     from fromscratch.evaluate.judge import Judgement
@@ -120,7 +121,7 @@ def run(
         result = judgement.conclude(time.monotonic() - begin)
     if as_json:
         content = {"folder": str(root), "settings": settings.flat(), **result.to_json()}
-        typer.echo(dump_json(content, indent=2))
+        print_json(content)
     else:
         _print(result, address, price, root)
 

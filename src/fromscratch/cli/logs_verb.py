@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from fromscratch.cli.show import print_warning, say
+from fromscratch.cli.show import print_json, print_warning, say
+from fromscratch.cli.verb_group import Verbal
+from fromscratch.cli.vocabulary import argument, option
 
 if TYPE_CHECKING:
     from fromscratch.logs.record import ImportRecord, NotRead
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = Verbal()
 
 _SHOWN = 20
 
@@ -28,22 +28,14 @@ def _group() -> None:
 
 @app.command("import")
 def import_(
-    sources: list[Path] = typer.Argument(..., metavar="FILE_OR_FOLDER...", help="The logs."),
-    out: Path = typer.Option(..., help="The run folder to write."),
-    log_format: str = typer.Option(
-        "auto",
-        "--format",
-        help="auto, rangeflow, nanogpt, build-nanogpt, jsonl, tensorboard or trainer-state.",
-    ),
-    name: str = typer.Option(None, help="What the run is called [the folder's name]."),
-    tokens_per_step: int = typer.Option(
-        None, help="Tokens of each update, where the log does not say: curves against tokens."
-    ),
-    part: int = typer.Option(
-        None, help="Which one of several runs that stand in one log [the last]."
-    ),
-    picture: bool = typer.Option(True, help="Draw loss, learning rate, speed and memory as a PNG."),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary for a program."),
+    sources: list[Path] = argument("FILE_OR_FOLDER"),
+    out: Path = option("out", ..., of="the run's folder"),
+    log_format: str = option("format", "auto"),
+    name: str = option("name", of="the run", show_default="the folder's name"),
+    tokens_per_step: int = option("tokens-per-step"),
+    which: int = option("which", show_default="the last"),
+    no_picture: bool = option("no-picture", False),
+    as_json: bool = option("json", False),
 ) -> None:
     """Turns logs of any trainer into a run folder that `report` can show and compare.
 
@@ -52,13 +44,13 @@ def import_(
     from fromscratch.cli.progress import bytes_a_second, progress
     from fromscratch.logs.importing import ImportOptions, import_logs
 
-    options = ImportOptions(log_format, name, tokens_per_step, part, picture)
+    options = ImportOptions(log_format, name, tokens_per_step, which, not no_picture)
     with progress(bytes_a_second) as report:
         record = import_logs(
             sources, out, options, progress=lambda done, total: report("reading", done, total)
         )
     if as_json:
-        typer.echo(json.dumps(json.loads(record.to_json())))
+        print_json(json.loads(record.to_json()))
         return
     _print(record, out)
 
@@ -75,7 +67,7 @@ def _print(record: ImportRecord, out: Path) -> None:
         )
         print_warning(
             f"The logs hold {len(record.parts)} runs, one after the other ({runs}). "
-            f"This is number {record.part}; --part takes another."
+            f"This is number {record.part}; --which takes another."
         )
     if record.damaged:
         say(f"could not be read: {record.damaged:,} line{'s' * (record.damaged != 1)}")

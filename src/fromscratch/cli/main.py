@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 import typer
+from typer.main import get_command
 
 from fromscratch import __version__
 from fromscratch.cli import (
@@ -18,6 +20,7 @@ from fromscratch.cli import (
     chat_verb,
     data_verb,
     doctor_verb,
+    env_verb,
     eval_verb,
     export_verb,
     generate_verb,
@@ -29,6 +32,7 @@ from fromscratch.cli import (
     prepare_verb,
     report_verb,
     resume_verb,
+    scale_verb,
     serve_verb,
     sweep_verb,
     tokenizer_verb,
@@ -36,16 +40,12 @@ from fromscratch.cli import (
     try_verb,
     watch_verb,
 )
-from fromscratch.cli.show import print_error
+from fromscratch.cli.mistypes import PROGRAM, mistake
+from fromscratch.cli.show import print_error, speak_in_any_encoding
+from fromscratch.cli.verb_group import Verbal
 from fromscratch.foundation.errors import UserError
 
-# Plain help text reads the same in a pipe, in CI and on a phone.
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = Verbal(context_settings={"help_option_names": ["-h", "--help"]})
 app.command("try")(try_verb.run)
 app.command("plan")(plan_verb.run)
 app.command("bench")(bench_verb.run)
@@ -57,6 +57,7 @@ app.command("doctor")(doctor_verb.run)
 app.command("train")(train_verb.run)
 app.command("resume")(resume_verb.run)
 app.command("sweep")(sweep_verb.run)
+app.command("scale")(scale_verb.run)
 app.command("eval")(eval_verb.run)
 app.command("generate")(generate_verb.run)
 app.command("chat")(chat_verb.run)
@@ -67,6 +68,7 @@ app.command("judge")(judge_verb.run)
 app.command("report")(report_verb.run)
 app.add_typer(logs_verb.app, name="logs")
 app.command("watch")(watch_verb.run)
+app.command("env")(env_verb.run)
 
 
 def _version(wanted: bool) -> None:
@@ -94,11 +96,27 @@ def _as_source(word: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 a mistake that the user can mend."""
+    typed = [_as_source(w) for w in (sys.argv[1:] if arguments is None else arguments)]
+    command = get_command(app)
+    speak_in_any_encoding()
     try:
-        app(args=[_as_source(w) for w in (sys.argv[1:] if arguments is None else arguments)])
+        code = command.main(args=typed, prog_name=PROGRAM, standalone_mode=False, obj=typed)
     except UserError as error:
         print_error(error.what, error.fix)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of our output has gone: `| head`
-        sys.stderr.close()
-        sys.exit(0)
+        code = 2
+    except typer.TyperException as error:
+        code = _tell(error, typed, command)
+    except typer.Abort:  # a question was answered with Ctrl-C or Ctrl-D
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: typer.TyperException, typed: list[str], command: Any) -> int:
+    """Says what typer cannot read; a program without a verb, or a group without one, is told."""
+    message = error.format_message()
+    if message.startswith("Usage:"):
+        typer.echo(message, err=True)
+    else:
+        told = mistake(error, typed, command)
+        print_error(told.what, told.fix)
+    return 2

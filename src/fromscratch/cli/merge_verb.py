@@ -5,18 +5,17 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import typer
-
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.prepare_verb import show, show_as_json
 from fromscratch.cli.show import say
+from fromscratch.cli.vocabulary import argument, option
 
 
 def merge(
-    parts: list[Path] = typer.Argument(..., help="The folder of every part, in any order."),
-    to: Path = typer.Option(..., "--out", help="Folder to write the whole into."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace prepared data in --out."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    parts: list[Path] = argument("PART"),
+    to: Path = option("out", ..., of="the whole's folder"),
+    overwrite: bool = option("overwrite", False),
+    as_json: bool = option("json", False),
 ) -> None:
     """Joins parts into the very bytes that one process would have written.
 

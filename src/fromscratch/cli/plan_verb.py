@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from fromscratch.cli.budget_lines import print_budget
-from fromscratch.cli.show import out, print_warning, say, size, table
+from fromscratch.cli.show import out, print_json, print_warning, say, size, table
+from fromscratch.cli.vocabulary import argument, option
+from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.report.numerals import duration, short
 
 if TYPE_CHECKING:
@@ -20,20 +19,21 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: str = typer.Argument(..., help="A shipped recipe's name, or a .toml file."),
-    overrides: list[str] = typer.Argument(None, help="Changes: key=value, e.g. model.n_layer=6."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
-    picture: Path = typer.Option(None, help="Draw the mixture's shares over the run as a PNG."),
-    gpu: str = typer.Option(None, help="Plan for this GPU, e.g. rtx3090; `here`: as measured."),
-    gpus: int = typer.Option(1, help="How many of them."),
-    hours: float = typer.Option(None, help="Hours there are: says what would fit."),
-    budget: float = typer.Option(None, help="Dollars there are: says what would fit."),
-    price: float = typer.Option(None, help="Dollars for an hour of one GPU [the table's]."),
-    mfu: float = typer.Option(None, help="Share of the GPU's peak to assume [measured, or 0.4]."),
+    recipe: str = argument("RECIPE"),
+    overrides: list[str] = said_overrides(),
+    as_json: bool = option("json", False),
+    picture: Path = option("picture", of="the mixture's shares over the run"),
+    start: str = option("from"),
+    gpu: str = option("gpu"),
+    gpus: int = option("gpus", 1),
+    hours: float = option("hours"),
+    dollars: float = option("dollars"),
+    price: float = option("price", show_default="the table's"),
+    mfu: float = option("mfu", show_default="as measured, or 0.4"),
 ) -> None:
     """Prints parameters, memory, FLOPs, tokens, time and disk of a recipe, and its mixture.
 
-    With --gpu also hours, money, the end, and what to change to fit --hours or --budget.
+    With --gpu also hours, money, the end, and what to change to fit --hours or --dollars.
 
     Example: fromscratch plan modern-124m --gpu rtx3090 --hours 48
     """
@@ -41,12 +41,12 @@ def run(
     from fromscratch.runs.recipe_files import load_recipe
     from fromscratch.runs.spending import Question
 
-    question = Question(gpu, gpus, hours, budget, price, mfu)
+    question = Question(gpu, gpus, hours, dollars, price, mfu)
     plan = make_plan(load_recipe(recipe, overrides or []), question)
     if picture is not None:
         _draw(plan, picture)
     if as_json:
-        typer.echo(json.dumps(plan.to_json(), indent=2))
+        print_json(plan.to_json())
     else:
         _print(plan, recipe, overrides or [])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -12,11 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.prepare_in_tasks import Executor, TaskOptions, tell_queued
-from fromscratch.cli.show import err, parse_size, print_warning, say, size, table
+from fromscratch.cli.show import err, parse_size, print_json, print_warning, say, size, table
+from fromscratch.cli.vocabulary import argument, option
 
 if TYPE_CHECKING:
     from fromscratch.data.prepare import Prepared
@@ -48,67 +46,36 @@ class Dedup(Enum):
 
 
 def run(
-    sources: list[str] = typer.Argument(
-        ...,
-        help="Files, folders or globs of text, JSON lines, Parquet or token shards; "
-        'hf:ORG/NAME[:CONFIG] of the hub; "-" for standard input; "stdlib". NAME=SOURCE gives '
-        "one a name.",
+    sources: list[str] = argument(
+        "SOURCE", of="token shards too; - is standard input; NAME=SOURCE gives one a name"
     ),
-    to: Path = typer.Option(..., "--out", help="Folder to write the prepared data into."),
-    tokenizer: str = typer.Option(
-        "gpt2", help="gpt2, bytes, chars, bpe:N (trained on this text), or a tokenizer's path."
+    to: Path = option("out", ..., of="the prepared data's folder"),
+    tokenizer: str = option("tokenizer", "gpt2", of="or chars, or bpe:N, trained on this text"),
+    val_fraction: float = option("val-fraction", show_default="0.01, or more of a small text"),
+    documents: Documents = option("documents", Documents.auto),
+    dedup: Dedup = option("dedup", Dedup.none),
+    field: str = option("field", "text"),
+    render: str = option("render"),
+    on_bad: OnBad = option("on-bad", OnBad.stop),
+    keep_local: str = option("keep-local", "30GB"),
+    hub_cache: Path = option("hub-cache", show_default="this user's cache"),
+    part: str = option("part"),
+    fast: bool = option("fast", True),
+    parts: int = option("parts"),
+    executor: Executor = option("executor", show_default="local"),
+    workers: int = option(
+        "workers", show_default="as many as cores, or as the cluster has room for"
     ),
-    val_fraction: float = typer.Option(
-        None, help="Share of documents held out for validation [0.01, or more of a small text]."
-    ),
-    documents: Documents = typer.Option(
-        Documents.auto,
-        help="What a document of plain text is: auto is the file, or a passage of one where "
-        "there are few files.",
-    ),
-    dedup: Dedup = typer.Option(
-        Dedup.none, help="Leave out copies of documents that came before: exact, or near ones too."
-    ),
-    field: str = typer.Option(
-        "text", help="The field of JSON and Parquet records that is the text."
-    ),
-    render: str = typer.Option(
-        None, help="Records are conversations: render them by this chat template (alpaca)."
-    ),
-    on_bad: OnBad = typer.Option(
-        OnBad.stop, help="At what cannot be read: stop with an error, or skip it and list it."
-    ),
-    keep_local: str = typer.Option(
-        "30GB", help="Disk that copies of files from the hub may take, such as 6GB."
-    ),
-    hub_cache: Path = typer.Option(
-        None, help="Folder for copies of files from the hub [this user's cache]."
-    ),
-    part: str = typer.Option(
-        None, help="Do one part of the work, I/N: 0/4, 1/4, 2/4 or 3/4; `data merge` joins them."
-    ),
-    fast: bool = typer.Option(
-        True, help="Use gigatoken where it is installed and its ids are found the same."
-    ),
-    tasks: int = typer.Option(
-        None, help="Prepare in so many tasks, each a part of the work, and join them."
-    ),
-    executor: Executor = typer.Option(None, help="Where the tasks run [local]."),
-    workers: int = typer.Option(
-        None, help="Tasks at the same time [as many as cores, or as the cluster has room for]."
-    ),
-    task_cores: int = typer.Option(None, help="Cores of a task on a cluster [1]."),
-    task_memory: str = typer.Option(None, help="Memory of a task on a cluster [4GB]."),
-    slurm_partition: str = typer.Option(None, help="Slurm's partition for the tasks."),
-    slurm_time: str = typer.Option(None, help="Slurm's time limit for a task, such as 4:00:00."),
-    sbatch: list[str] = typer.Option(
-        [], help="A further option of Slurm's sbatch, such as account=NAME; may be repeated."
-    ),
-    seed: int = typer.Option(0, help="Chooses which documents are held out."),
-    shard_tokens: int = typer.Option(100_000_000, help="Tokens in a file of the output."),
-    no_validation: bool = typer.Option(False, "--no-validation", help="Hold nothing out."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace prepared data in --out."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    cores: int = option("cores", show_default="1"),
+    memory: str = option("memory", show_default="4GB"),
+    slurm_partition: str = option("slurm-partition"),
+    slurm_time: str = option("slurm-time"),
+    sbatch: list[str] = option("sbatch", []),
+    seed: int = option("seed", 0, of="which documents are held out"),
+    shard_tokens: int = option("shard-tokens", 100_000_000),
+    no_validation: bool = option("no-validation", False),
+    overwrite: bool = option("overwrite", False),
+    as_json: bool = option("json", False),
 ) -> None:
     """Turns text into token shards with a held-out split.
 
@@ -122,7 +89,7 @@ def run(
     from fromscratch.data.sources import Copies, Reading, parse_sources
 
     task_options = TaskOptions(
-        tasks, executor, workers, task_cores, task_memory, slurm_partition, slurm_time, sbatch
+        parts, executor, workers, cores, memory, slurm_partition, slurm_time, sbatch
     )
     task_options.check(part)
     reading = Reading(field=field, render=render, on_bad=on_bad.value)
@@ -143,7 +110,7 @@ def run(
             shard_tokens=shard_tokens,
             allow_no_validation=no_validation,
         )
-        if tasks is None:
+        if parts is None:
             made = prepare(
                 parsed,
                 to,
@@ -212,7 +179,7 @@ def show_as_json(made: Prepared) -> None:
         "notes": made.notes,
         "engine": made.engine,
     }
-    typer.echo(json.dumps(content, indent=2))
+    print_json(content)
 
 
 def show(made: Prepared) -> None:

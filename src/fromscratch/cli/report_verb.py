@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from fromscratch.cli.show import say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.cli.watch_verb import check, watch
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.names import RUN_REPORT
 
 
 def run(
-    runs: list[Path] = typer.Argument(
-        ..., metavar="RUN...", help="Folder of the run; several are compared."
-    ),
-    out: Path = typer.Option(
-        None, help="Where to write the page; RUN/report.html of a single run."
-    ),
-    png: Path = typer.Option(None, help="Also write the main charts as a picture."),
-    watching: bool = typer.Option(
-        False, "--watch", help="Serve the page on this machine and keep it up to date instead."
-    ),
-    port: int = typer.Option(None, min=0, max=65535, help="Port for --watch."),
-    price: float = typer.Option(None, min=0.0, help="Dollars an hour and device, for the cost."),
-    watts: float = typer.Option(None, min=0.0, help="Power of a device, for the energy."),
-    landscape: bool = typer.Option(
-        False, "--landscape", help="Compute the loss around the weights, too; can be interrupted."
-    ),
-    landscape_points: int = typer.Option(21, help="Points along each of its two axes; odd."),
-    landscape_range: float = typer.Option(1.0, help="How far, in norms of the weights' rows."),
+    runs: list[Path] = argument("RUNS"),
+    out: Path = option("out", of="the page", show_default="RUN/report.html of a single run"),
+    picture: Path = option("picture", of="the main charts"),
+    watching: bool = option("watch", False),
+    port: int = option("port", of="with --watch", min=0, max=65535, show_default="any"),
+    price: float = option("price", of="for what it cost", min=0.0),
+    watts: float = option("watts", min=0.0),
+    landscape: bool = option("landscape", False),
+    landscape_points: int = option("landscape-points", 21),
+    landscape_range: float = option("landscape-range", 1.0),
 ) -> None:
     """Writes RUN/report.html: curves, samples, yardsticks, evaluations, events; opens offline.
 
@@ -38,10 +29,10 @@ def run(
     """
     check(runs)
     if watching:
-        if out is not None or png is not None:
+        if out is not None or picture is not None:
             raise UserError(
                 "--watch serves the page and writes nothing.",
-                fix="Leave out --out and --png, or --watch.",
+                fix="Leave out --out and --picture, or --watch.",
             )
         if landscape:
             raise UserError(
@@ -59,7 +50,7 @@ def run(
         )
     from fromscratch.report.build import Rates, write_report
 
-    for path in (out, png):
+    for path in (out, picture):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"The folder of {path} is not there.", fix="Make it first.")
     if landscape:
@@ -68,12 +59,12 @@ def run(
         for run in runs:
             compute_landscape(run, points=landscape_points, reach=landscape_range)
     try:
-        written = write_report(*runs, out=out, png=png, rates=Rates(price=price, watts=watts))
+        written = write_report(*runs, out=out, png=picture, rates=Rates(price=price, watts=watts))
     except OSError as error:
         raise UserError(
             f"The report could not be written ({error.strerror}: {error.filename}).",
             fix="Name a place that can be written to with --out.",
         ) from None
     say(str(written))
-    if png is not None:
-        say(str(png))
+    if picture is not None:
+        say(str(picture))

@@ -5,12 +5,13 @@ One table has each setting's name, kind and words; a value means the same wherev
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from fromscratch.cli.vocabulary import OPTIONS, option
 from fromscratch.foundation.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,45 +41,101 @@ def _stops(text: str) -> tuple[str, ...]:
     return tuple(word for word in words if word)
 
 
+def _setting(name: str, read: Callable[[str], Any], kind: str) -> Setting:
+    return Setting(read, kind, OPTIONS[name.replace("_", "-")].means)
+
+
 _WHOLE, _NUMBER = "a whole number", "a number"
 SETTINGS: Mapping[str, Setting] = {
-    "temperature": Setting(float, _NUMBER, "0 always takes the likeliest token."),
-    "top_k": Setting(int, _WHOLE, "Draw from the k likeliest tokens; 0 from all."),
-    "top_p": Setting(float, _NUMBER, "Draw from the likeliest tokens with this probability."),
-    "min_p": Setting(
-        float, _NUMBER, "Draw from tokens at least so likely, times the likeliest; 0 from all."
-    ),
-    "repetition_penalty": Setting(
-        float, _NUMBER, "Above 1, tokens that were there already get less likely."
-    ),
-    "presence_penalty": Setting(
-        float, _NUMBER, "Above 0, tokens that it wrote already get less likely, once."
-    ),
-    "frequency_penalty": Setting(float, _NUMBER, "The same for each time that it wrote them."),
-    "seed": Setting(int, _WHOLE, "Of the draws: the same text for the same seed."),
-    "max_new_tokens": Setting(int, _WHOLE, "Tokens to write at most."),
-    "stop": Setting(
-        _stops,
-        "texts, in quotes where they have blanks",
-        "End where one of these texts would come.",
-    ),
+    name: _setting(name, read, kind)
+    for name, read, kind in (
+        ("temperature", float, _NUMBER),
+        ("top_k", int, _WHOLE),
+        ("top_p", float, _NUMBER),
+        ("min_p", float, _NUMBER),
+        ("repetition_penalty", float, _NUMBER),
+        ("presence_penalty", float, _NUMBER),
+        ("frequency_penalty", float, _NUMBER),
+        ("seed", int, _WHOLE),
+        ("max_new_tokens", int, _WHOLE),
+        ("stop", _stops, "texts, in quotes where they have blanks"),
+    )
 }
+DEFAULTS: Mapping[str, Any] = {
+    "max_new_tokens": 128,
+    "temperature": 0.8,
+    "top_k": 50,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "seed": 0,
+    "stop": [],
+}
+"""What the verbs take where nothing is typed, in the order in which help shows them."""
+_BOUNDS: Mapping[str, Mapping[str, Any]] = {"max_new_tokens": {"min": 1}}
 
 
-def option(name: str, **more: Any) -> Any:
-    """The setting as an option of a verb, with its words."""
-    return typer.Option(help=SETTINGS[name].help, **more)
+@dataclass(frozen=True)
+class TypedSettings:
+    """The settings as they were typed for a verb.
+
+    Attributes:
+        values: By name; all of `SETTINGS`.
+    """
+
+    values: Mapping[str, Any]
+
+    def checked(self) -> TextSettings:
+        """What they say.
+
+        Raises:
+            UserError: A value cannot be.
+        """
+        from fromscratch.generate.sampling import SamplingOptions
+
+        drawn = {k: v for k, v in self.values.items() if k not in ("max_new_tokens", "stop")}
+        return TextSettings(
+            SamplingOptions(**drawn), self.values["max_new_tokens"], tuple(self.values["stop"])
+        )
 
 
-Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-DType: TypeAlias = Annotated[
-    str,
-    typer.Option(help="Of the weights: float32, bfloat16, float16; auto knows the device."),
-]
-Quantize: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="int8: a byte a weight, on a CPU; faster, and slightly less exact."),
-]
+def takes_settings(*, max_new_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb an option for every setting in the place of its parameter `settings`.
+
+    Args:
+        max_new_tokens: The verb's own default; all others are everywhere the same.
+    """
+    defaults = {**DEFAULTS, "max_new_tokens": max_new_tokens}
+
+    def give(verb: Callable[..., None]) -> Callable[..., None]:
+        before = inspect.signature(verb, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in before.parameters.values():
+            if parameter.name != "settings":
+                parameters.append(parameter)
+                continue
+            for name, default in defaults.items():
+                of = "the text, which is the same for the same seed" if name == "seed" else ""
+                shown = option(name.replace("_", "-"), default, of=of, **_BOUNDS.get(name, {}))
+                kind = list[str] if isinstance(default, list) else type(default)
+                parameters.append(
+                    inspect.Parameter(name, parameter.kind, default=shown, annotation=kind)
+                )
+
+        @functools.wraps(verb)
+        def run(**given: Any) -> None:
+            typed = TypedSettings({name: given.pop(name) for name in defaults})
+            verb(settings=typed, **given)
+
+        # typer reads a verb's options off these.
+        setattr(run, "__signature__", before.replace(parameters=parameters))  # noqa: B010
+        run.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        del run.__wrapped__
+        return run
+
+    return give
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from fromscratch.cli.show import print_warning, say
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.names import RUN_CHECKPOINTS
 
@@ -21,35 +20,27 @@ TOKEN = "FROMSCRATCH_API_TOKEN"
 
 
 def run(
-    model: str = typer.Argument(
-        ..., help="A run, a checkpoint, a Hugging Face folder, or ORG/NAME on the hub."
+    model: str = argument("MODEL"),
+    host: str = option("host", "127.0.0.1"),
+    port: int = option(
+        "port", of="and of the API", min=0, max=65535, show_default="8000, or any that is free"
     ),
-    host: str = typer.Option("127.0.0.1", help="Address to listen on; others need --api-token."),
-    port: int = typer.Option(
-        None, min=0, max=65535, help="Port [8000, or any free one if that is taken; 0: any]."
+    api_token: str = option("api-token"),
+    name: str = option("name", of="the model", show_default="its folder's name"),
+    template: str = option("template", of="where the model's folder has none of ours"),
+    device: str = option("device", "auto"),
+    dtype: str = option("dtype", "auto", of="auto chooses by the device"),
+    quantize: str = option("quantize"),
+    parallel: int = option("parallel", 8, min=1),
+    queue: int = option("queue", 64, min=1),
+    max_new_tokens: int = option(
+        "max-new-tokens", of="in one text", min=1, show_default="what the context leaves"
     ),
-    api_token: str = typer.Option(
-        None, help=f"What requests must carry; {TOKEN} in the environment does not show in `ps`."
-    ),
-    name: str = typer.Option(None, help="As which the model is served [its folder's name]."),
-    template: str = typer.Option(
-        None, help="Chat template, where the model's folder has none of ours."
-    ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1 or mps."),
-    dtype: str = typer.Option("auto", help="Of the weights: auto, float32, bfloat16 or float16."),
-    quantize: str = typer.Option(None, help="int8: nearly twice as fast on a CPU, a little worse."),
-    parallel: int = typer.Option(8, min=1, help="Texts that are written at the same time."),
-    queue: int = typer.Option(64, min=1, help="Texts that may wait; more are told to come again."),
-    max_new_tokens: int = typer.Option(
-        None, min=1, help="Tokens of one text at most [what the context leaves]."
-    ),
-    max_texts: int = typer.Option(16, min=1, help="Texts of one request at most (n)."),
-    max_seconds: float = typer.Option(300.0, help="Time for one text; it ends as it is by then."),
-    max_body: int = typer.Option(1_000_000, min=1, help="Bytes of a request at most."),
-    allow_origin: list[str] = typer.Option(
-        [], help="Another site whose pages may use the server, as https://example.org; repeatable."
-    ),
-    browser: bool = typer.Option(False, "--open", help="Open the page in the browser."),
+    max_texts: int = option("max-texts", 16, min=1),
+    max_seconds: float = option("max-seconds", 300.0),
+    max_body: int = option("max-body", 1_000_000, min=1),
+    allow_origin: list[str] = option("allow-origin", []),
+    browser: bool = option("open", False),
 ) -> None:
     """Serves a model on this machine: OpenAI's API under /v1, and a page. Ctrl-C ends it.
 

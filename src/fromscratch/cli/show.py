@@ -6,9 +6,13 @@ words come out plain.
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 import warnings
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +22,16 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def speak_in_any_encoding() -> None:
+    """Whatever the locale can say is said as it is, and all else by its number.
+
+    Under LANG=C or PYTHONIOENCODING=ascii a file name or a model's word must not end the work.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_error(what: str, fix: str | None) -> None:
@@ -42,6 +56,13 @@ def print_warning(message: str) -> None:
 def say(message: str = "") -> None:
     """A line of plain output."""
     out.print(_plain(message))
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """The one thing on standard output, for a program: JSON, paths and dates as text."""
+    from fromscratch.foundation.files import dump_json
+
+    typer.echo(dump_json(value, indent=indent))
 
 
 def table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from fromscratch.cli.documents_progress import documents_progress
-from fromscratch.cli.show import err, print_warning, say, table
+from fromscratch.cli.show import err, print_json, print_warning, say, table
+from fromscratch.cli.vocabulary import argument, option
+from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import write_atomically
 from fromscratch.foundation.names import SWEEP_PICTURE
@@ -23,15 +22,16 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: str = typer.Argument(None, help="A shipped recipe's name, or a .toml file."),
-    settings: list[str] = typer.Argument(
-        None, help="key=a,b,c is swept; key=value is for all; key=low:high:log is drawn from."
+    recipe: str = argument("RECIPE", None),
+    settings: list[str] = said_overrides(
+        of="key=a,b,c is swept; key=value is for all; key=low:high:log is drawn from"
     ),
-    out: Path = typer.Option(None, help="Folder of the sweep [sweeps/RECIPE]."),
-    sampler: str = typer.Option("grid", help="grid (every combination), tpe or random."),
-    trials: int = typer.Option(None, help="How many to draw with tpe or random."),
-    show: Path = typer.Option(None, help="Only show the results in this folder."),
-    as_json: bool = typer.Option(False, "--json", help="Print the results for a program."),
+    start: str = option("from"),
+    out: Path = option("out", of="the folder of the sweep", show_default="sweeps/RECIPE"),
+    sampler: str = option("sampler", "grid"),
+    trials: int = option("trials"),
+    show: Path = option("show"),
+    as_json: bool = option("json", False),
 ) -> None:
     """Trains a recipe with several values of some settings, and shows which did best.
 
@@ -110,7 +110,7 @@ def _print(study: SweepStudy, as_json: bool) -> None:
     if as_json:
         content = {"folder": str(study.folder), "value": "val_bpb", **study.plan.to_json()}
         content["results"] = [asdict(row) for row in rows]
-        typer.echo(json.dumps(content, indent=2))
+        print_json(content)
         return
     _print_table(list(study.plan.axes), rows)
     for row in rows:

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from fromscratch.cli.show import print_warning, say, size, table
+from fromscratch.cli.show import print_json, print_warning, say, size, table
+from fromscratch.cli.verb_group import Verbal
+from fromscratch.cli.vocabulary import argument, option
 from fromscratch.foundation.errors import UserError
 
 if TYPE_CHECKING:
     from fromscratch.data.documents import Split
     from fromscratch.data.sample import HashSample
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = Verbal()
 
 _SAMPLE = "200MB"
-_SOURCES = typer.Argument(
-    ...,
-    help="Files, folders or globs of text, JSON lines or Parquet; hf:ORG/NAME[:CONFIG] of the "
-    'hub; "stdlib". As for prepare.',
-)
-_FIELD = typer.Option("text", help="The field of JSON and Parquet records that is the text.")
-_RENDER = typer.Option(
-    None, help="Records are conversations: render them by this chat template (alpaca)."
-)
-_SAMPLE_OPTION = typer.Option(
-    _SAMPLE, help="Text to learn from at most; documents are taken evenly from all sources."
-)
-_VAL_FRACTION = typer.Option(
-    None,
-    help="Share of documents held out, not learned from, as for prepare [0.01, or more of a "
-    "small text].",
-)
-_SEED = typer.Option(0, help="Chooses what is held out, as for prepare.")
+_SOURCES = argument("SOURCE", of="as for `prepare`")
+_FIELD = option("field", "text")
+_RENDER = option("render")
+_SAMPLE_OPTION = option("sample", _SAMPLE)
+_VAL_FRACTION = option("val-fraction", show_default="0.01, or more of a small text")
+_SEED = option("seed", 0, of="which documents are held out, as for `prepare`")
 
 
 @app.callback()
@@ -49,16 +36,10 @@ def _group() -> None:
 @app.command()
 def train(
     sources: list[str] = _SOURCES,
-    to: Path = typer.Option(..., "--out", help="Folder to write tokenizer.json into."),
-    vocab_size: int = typer.Option(
-        4096, help="Ids in all, end-of-text and special tokens included."
-    ),
-    pattern: str = typer.Option(
-        "modern", help="How text is cut before merging: modern, gpt2 or line."
-    ),
-    special: list[str] = typer.Option(
-        [], help="A further special token, such as '<|user|>'; may be given several times."
-    ),
+    to: Path = option("out", ..., of="the folder for tokenizer.json"),
+    vocab_size: int = option("vocab-size", 4096),
+    pattern: str = option("pattern", "modern"),
+    special: list[str] = option("special", []),
     field: str = _FIELD,
     render: str = _RENDER,
     sample: str = _SAMPLE_OPTION,
@@ -99,18 +80,14 @@ def train(
 @app.command()
 def compare(
     sources: list[str] = _SOURCES,
-    candidates: list[str] = typer.Option(
-        ["gpt2,bytes,bpe:4096,bpe:16384"],
-        help="What to compare, parted by commas: gpt2, bytes, bpe:N, bpe:N:PATTERN (trained on "
-        "these sources), or a folder with a tokenizer.json.",
-    ),
-    width: int = typer.Option(768, help="Width of the model, for the size of the embedding."),
+    candidates: list[str] = option("candidates", ["gpt2,bytes,bpe:4096,bpe:16384"]),
+    width: int = option("width", 768),
     field: str = _FIELD,
     render: str = _RENDER,
     sample: str = _SAMPLE_OPTION,
     val_fraction: float = _VAL_FRACTION,
     seed: int = _SEED,
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    as_json: bool = option("json", False),
 ) -> None:
     """Compares tokenizers on the held-out text of some sources.
 
@@ -126,7 +103,7 @@ def compare(
     sides = sides_of(sources, reading, sample=sample, val_fraction=val_fraction, seed=seed)
     measured = [measure(name, sides, width=width) for name in names]
     if as_json:
-        typer.echo(json.dumps([m.to_json() for m in measured], indent=2))
+        print_json([m.to_json() for m in measured])
         return
     rows = [
         [
@@ -149,9 +126,9 @@ def compare(
 
 @app.command()
 def inspect(
-    tokenizer: str = typer.Argument(..., help="gpt2, bytes, or a folder with tokenizer.json."),
-    text: str = typer.Option("", help="A text to show token by token."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for a program."),
+    tokenizer: str = argument("TOKENIZER"),
+    text: str = option("text", ""),
+    as_json: bool = option("json", False),
 ) -> None:
     """Shows a tokenizer, and how it cuts a text.
 
@@ -178,7 +155,7 @@ def inspect(
             "engine": engine,
             "ids": ids,
         }
-        typer.echo(json.dumps(content, indent=2))
+        print_json(content)
         return
     say(f"{made.name}: {made.vocab_size:,} ids, end-of-text is {made.eot_id}")
     for name, i in made.special_ids.items():

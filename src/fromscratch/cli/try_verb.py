@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.session import ranks_of_this_run, train_session
 from fromscratch.cli.show import out, say, size, table
+from fromscratch.cli.vocabulary import option
+from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.report.numerals import duration
 
 if TYPE_CHECKING:
@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 
 
 def run(
-    overrides: list[str] = typer.Argument(None, help="Changes of the recipe: key=value."),
-    data: str = typer.Option(
-        "stdlib", help="Your own text: a file, a folder, or a glob in quotes."
-    ),
-    minutes: float = typer.Option(2.0, help="Minutes of training."),
-    run_folder: Path = typer.Option(
-        None, "--run", help="Folder of the run [runs/try, try-2, ...]."
-    ),
+    overrides: list[str] = said_overrides(),
+    data: str = option("data", "stdlib", of="your own; stdlib is this Python's own library"),
+    minutes: float = option("minutes", 2.0),
+    run_folder: Path = option("run", show_default="runs/try, runs/try-2, ..."),
 ) -> None:
     """Trains a small model in about two minutes, and shows what it learned.
 

@@ -7,18 +7,18 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from fromscratch.cli.show import say
-from fromscratch.foundation.errors import UserError
+from fromscratch.cli.vocabulary import argument, option
+from fromscratch.foundation.errors import UserError, did_you_mean_path
+from fromscratch.foundation.names import runs_inside
 
 
 def run(
-    runs: list[Path] = typer.Argument(..., metavar="RUN...", help="Folders of the runs."),
-    port: int = typer.Option(None, min=0, max=65535, help="Port; any free one if not given."),
-    browser: bool = typer.Option(False, "--open", help="Open the page in the browser."),
-    price: float = typer.Option(None, min=0.0, help="Dollars an hour and device, for the cost."),
-    watts: float = typer.Option(None, min=0.0, help="Power of a device, for the energy."),
+    runs: list[Path] = argument("RUNS"),
+    port: int = option("port", min=0, max=65535, show_default="any that is free"),
+    browser: bool = option("open", False),
+    price: float = option("price", of="for what it cost", min=0.0),
+    watts: float = option("watts", min=0.0),
 ) -> None:
     """Serves the report of runs on this machine only; it updates itself. Ctrl-C ends it.
 
@@ -38,7 +38,8 @@ def check(runs: Sequence[Path]) -> Sequence[Path]:
     for folder in runs:
         if not is_run(folder):
             raise UserError(
-                f"{folder} is not a run (it has no recipe.toml and no metrics.jsonl).",
+                f"{folder} is not a run (it has no recipe.toml and no metrics.jsonl)."
+                f"{did_you_mean_path(folder)}{runs_inside(folder)}",
                 fix="Name the folder that `fromscratch train` or `logs import` made.",
             )
     return runs

@@ -176,12 +176,18 @@ class Windows:
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """One source of the training mixture."""
+    """One source of the training mixture; `texts` are the hashes of what was prepared for it."""
 
     name: str
     weight: float
     windows: Readable
     fingerprint: str
+    texts: tuple[str, ...] = ()
+
+    @property
+    def known_texts(self) -> tuple[str, ...]:
+        """What its text is recognised by in other data."""
+        return self.texts or (self.fingerprint,)
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def prepare_in_tasks(
     idle = _idle_tasks(sources, cluster.tasks)
     if idle:
         note = f"{idle} of them had nothing to do: a file, or a row group of Parquet, is not cut"
-        made = replace(made, notes=[*made.notes, (f"--tasks {cluster.tasks}", note)])
+        made = replace(made, notes=[*made.notes, (f"--parts {cluster.tasks}", note)])
     return made
 
 

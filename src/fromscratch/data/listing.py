@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from fromscratch.data.embedded import EMBEDDED
 from fromscratch.data.shards import is_prepared
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.names import EXAMPLES_MANIFEST, RUN_EVENTS, RUN_RECIPE
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def matching_files(spec: str) -> tuple[list[Path], bool]:
@@ -35,8 +38,11 @@ def matching_files(spec: str) -> tuple[list[Path], bool]:
     missing = "matches no file" if glob.has_magic(spec) else "does not exist"
     if path.exists():
         missing = "is neither a file nor a folder"
+    hint = "" if glob.has_magic(spec) else did_you_mean_path(path)
+    if not hint and _HUB_NAME.fullmatch(spec) and not path.parent.exists():
+        hint = f' On the Hugging Face hub it would be "hf:{spec}".'
     raise UserError(
-        f"{spec} {missing}.",
+        f"{spec} {missing}.{hint}",
         fix=f'Give a text file, a folder, a glob in quotes, or "{EMBEDDED}".',
     )
 

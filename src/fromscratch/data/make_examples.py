@@ -214,7 +214,9 @@ class _Making:
             self.report.skip(document.place, what)
             return
         raise UserError(
-            f"{document.place}: {what}.", fix="chat.on_bad=skip leaves out what is bad."
+            f"{document.place}: {what}.",
+            fix="chat.on_bad=skip leaves out what is bad.",
+            regret="R51",
         )
 
     def _too_long(self, prompt: int, answer: int, document: Document) -> str | None:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fromscratch.data.documents import Split
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.files import dump_json, read_json, write_atomically
 from fromscratch.foundation.names import DATA_INCOMPLETE, DATA_MANIFEST, DATA_PART
 
@@ -87,7 +87,19 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about a prepared data folder; the only place its counts are taken from (R11)."""
+    """Everything about a prepared data folder; the only place its counts are taken from (R11).
+
+    Attributes:
+        tokenizer: The tokenizer's name.
+        tokenizer_fingerprint: sha256 of what it does.
+        vocab_size: Its ids, special ones included.
+        eot_id: The end-of-text id after each document.
+        val_fraction: The share of documents that was to be held out.
+        seed: What chooses them, with their content.
+        dedup: Which documents were left out: `none`, `exact` or `near` copies.
+        sources: What each source gave.
+        shards: The files of tokens, in the order of the stream.
+    """
 
     tokenizer: str
     tokenizer_fingerprint: str
@@ -158,9 +170,11 @@ def load_manifest(folder: Path) -> Manifest:
             raise UserError(
                 f"Preparing {folder} was interrupted before it finished.",
                 fix=f"Run it again: {command}",
+                regret="R10",
             )
         raise UserError(
-            f"{folder} is not prepared data (it has no {DATA_MANIFEST}).",
+            f"{folder} is not prepared data (it has no {DATA_MANIFEST})."
+            f"{did_you_mean_path(folder)}",
             fix=f"Prepare text into it: fromscratch prepare SOURCE --out {folder}",
         )
     return _read_manifest(folder, read_json(folder / DATA_MANIFEST))
@@ -233,13 +247,14 @@ def check_shard(folder: Path, shard: Shard) -> tuple[np.dtype[Any], int]:
             actual = file.seek(0, os.SEEK_END)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}).", fix="Prepare the data again."
+            f"{path} cannot be read ({error}).", fix="Prepare the data again.", regret="R11"
         ) from None
     if shape != (shard.tokens,) or dtype not in (np.uint16, np.uint32) or size != actual:
         raise UserError(
             f"{path} holds {dtype} {shape} in {actual:,} bytes; the manifest says "
             f"{shard.tokens:,} tokens.",
             fix="Prepare the data again.",
+            regret="R11",
         )
     return dtype, begin
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -17,11 +18,13 @@ class UserError(ValueError):
     Args:
         what: One sentence that says what is wrong.
         fix: What to do about it, as a sentence or a command; omitted where `what` already says it.
+        regret: Which one of docs/regrets.md is refused here, if it is one: `R18`.
     """
 
-    def __init__(self, what: str, *, fix: str | None = None) -> None:
+    def __init__(self, what: str, *, fix: str | None = None, regret: str | None = None) -> None:
         self.what = what
         self.fix = fix
+        self.regret = regret
         super().__init__(what if fix is None else f"{what} {fix}")
 
 
@@ -32,7 +35,30 @@ class Interrupted(Exception):  # noqa: N818  (a request, not an error)
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Returns ` Did you mean "x"?` for the closest known name, else the empty string.
 
-    `prefix` is put before the name that is suggested.
+    Capitals do not count. `prefix` is put before the name that is suggested.
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
-    return f' Did you mean "{prefix}{close[0]}"?' if close else ""
+    names = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.55)
+    return f' Did you mean "{prefix}{names[close[0]]}"?' if close else ""
+
+
+def did_you_mean_path(path: Path) -> str:
+    """` Did you mean "runs/try"?` for a path that is not there, if a name beside it is close.
+
+    The first part that is missing is looked for in the folder before it.
+    """
+    if path.exists():
+        return ""
+    missing = path
+    while missing.parent != missing and not missing.parent.exists():
+        missing = missing.parent
+    try:
+        names = [entry.name for entry in missing.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
+    if not close:
+        return ""
+    beside = missing.parent / close[0]
+    meant = beside / path.relative_to(missing)
+    return f' Did you mean "{meant if meant.exists() else beside}"?'

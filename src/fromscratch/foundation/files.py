@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fromscratch.foundation.errors import UserError
@@ -95,7 +95,7 @@ def finite_or_text(value: Any) -> Any:
         return {key: finite_or_text(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite_or_text(item) for item in value]
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -10,112 +10,120 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # --- names inside DATA/ ---------------------------------------------------------------------------
-DATA_MANIFEST = "manifest.json"
-DATA_TOKENIZER = "tokenizer.json"
-DATA_TOKENIZER_CONFIG = "tokenizer_config.json"
-DATA_INCOMPLETE = "INCOMPLETE"
-DATA_JOURNAL = "progress.json"
-DATA_SEEN = "seen.db"
-DATA_LOCK = "prepare.lock"
-DATA_PART = "part.json"
-DATA_PART_KEYS = "keys.bin"
-DATA_PART_BANDS = "bands.bin"
+DATA_MANIFEST = "manifest.json"  # what the data is, below; written last
+DATA_TOKENIZER = "tokenizer.json"  # Hugging Face's tokenizer of the text
+DATA_TOKENIZER_CONFIG = "tokenizer_config.json"  # which tokens are special
+DATA_INCOMPLETE = "INCOMPLETE"  # the command that makes the folder, until it is whole
+DATA_JOURNAL = "progress.json"  # how far a preparation has come; gone at its end
+DATA_SEEN = "seen.db"  # keys of the documents so far, to find copies; gone at the end
+DATA_LOCK = "prepare.lock"  # locked by the process that prepares
+DATA_PART = "part.json"  # in a part: its manifest, and what joining needs to know
+DATA_PART_KEYS = "keys.bin"  # in a part: its documents' keys, to find copies across parts
+DATA_PART_BANDS = "bands.bin"  # in a part: likewise, for near copies
 
 # --- names inside a folder of prepared conversations ----------------------------------------------
-EXAMPLES_MANIFEST = "examples.json"
-EXAMPLES_IDS = "ids.npy"
-EXAMPLES_LEARNED = "learned.npy"
-EXAMPLES_STARTS = "starts.npy"
-EXAMPLES_SIDES = "sides.npy"
-EXAMPLES_TEST = "test.jsonl"
+EXAMPLES_MANIFEST = "examples.json"  # what the examples are, below; written last
+EXAMPLES_IDS = "ids.npy"  # token ids of all examples, one after the other
+EXAMPLES_LEARNED = "learned.npy"  # of each token, whether it is learned
+EXAMPLES_STARTS = "starts.npy"  # each example's first token, and the end
+EXAMPLES_SIDES = "sides.npy"  # of each example: train, val or test
+EXAMPLES_TEST = "test.jsonl"  # the records of the test side, as they were
 EXAMPLES_SPOOL = "conversations.tmp"  # while it is being made
 
 # --- names inside DATA-parts/, where several tasks prepare the parts of DATA ----------------------
-PARTS_PLAN = "plan.json"
-PARTS_TOKENIZER = "tokenizer"
-PARTS_LOGS = "logs"
-PARTS_JOINING_LOGS = "joining"
+PARTS_PLAN = "plan.json"  # which task prepares what
+PARTS_TOKENIZER = "tokenizer"  # a folder: the tokenizer of all parts
+PARTS_LOGS = "logs"  # a folder: the tasks' logs
+PARTS_JOINING_LOGS = "joining"  # a folder: the logs of the task that joins
 
 # --- names inside RUN/ ----------------------------------------------------------------------------
-RUN_RECIPE = "recipe.toml"
-RUN_METRICS = "metrics.jsonl"
-RUN_SAMPLES = "samples.jsonl"
-RUN_EVENTS = "events.jsonl"
-RUN_HEALTH = "health.jsonl"
-RUN_EVALS = "evals.jsonl"
-RUN_REPORT = "report.html"
+RUN_RECIPE = "recipe.toml"  # every setting, defaults included
+RUN_ASKED = "asked.toml"  # the recipe as the command that made the run had it
+RUN_METRICS = "metrics.jsonl"  # a row for each update and each validation, below
+RUN_SAMPLES = "samples.jsonl"  # continuations of the fixed prompts, by step
+RUN_EVENTS = "events.jsonl"  # what happened besides: resumes, warnings, refusals
+RUN_HEALTH = "health.jsonl"  # each layer's norms, activations and attention
+RUN_EVALS = "evals.jsonl"  # what `eval` measured of its checkpoints
+RUN_REPORT = "report.html"  # the report, a page without other files
 RUN_REFERENCE = "reference.safetensors"  # what the model made of the pairs before DPO
 RUN_ANSWERS = "answers.json"  # of a finetuned model to the test examples
-RUN_CHECKPOINTS = "checkpoints"
-RUN_LANDSCAPE = "landscape"
-RUN_LOCK = "run.lock"
-RUN_TENSORBOARD = "tensorboard"
+RUN_PREDICTION = "prediction.json"  # what a scaling law expected of it
+RUN_CHECKPOINTS = "checkpoints"  # a folder: CHECKPOINT/ by step
+RUN_LANDSCAPE = "landscape"  # a folder: the loss around the weights
+RUN_LOCK = "run.lock"  # locked by the process that trains
+RUN_TENSORBOARD = "tensorboard"  # a folder: event files
 RUN_WANDB = "wandb"  # wandb chooses this name itself
-RUN_WANDB_ID = "wandb.json"
+RUN_WANDB_ID = "wandb.json"  # which run of wandb this is
 
 # --- names inside a RUN/ that was made from another trainer's logs --------------------------------
-RUN_IMPORT = "import.json"
+RUN_IMPORT = "import.json"  # which logs it was made from
 # RangeFlow's own tool calls them so.
-IMPORTED_METRICS = "llm_training_metrics.json"
-IMPORTED_SAMPLES = "llm_training_samples.json"
-IMPORTED_PICTURE = "llm_training_curves.png"
-IMPORT_DATABASE = ".rows.db"
+IMPORTED_METRICS = "llm_training_metrics.json"  # the rows, as that tool publishes them
+IMPORTED_SAMPLES = "llm_training_samples.json"  # the samples, likewise
+IMPORTED_PICTURE = "llm_training_curves.png"  # the curves, likewise
+IMPORT_DATABASE = ".rows.db"  # rows on their way; gone at the end
 
 # --- names inside RUN/landscape/ ------------------------------------------------------------------
-LANDSCAPE_LOCK = "landscape.lock"
-LANDSCAPE_PICTURE = "landscape.png"
+LANDSCAPE_LOCK = "landscape.lock"  # locked by the process that computes it
+LANDSCAPE_PICTURE = "landscape.png"  # the surface
 
 # --- names inside SWEEP/ --------------------------------------------------------------------------
-SWEEP_PLAN = "sweep.json"
-SWEEP_JOURNAL = "journal.log"
-SWEEP_LOCK = "sweep.lock"
-SWEEP_PICTURE = "sweep.png"
+SWEEP_PLAN = "sweep.json"  # which settings are tried, and the recipe
+SWEEP_JOURNAL = "journal.log"  # Optuna's journal of trials
+SWEEP_LOCK = "sweep.lock"  # locked while the journal is read or written
+SWEEP_PICTURE = "sweep.png"  # the result
+
+# --- names inside SCALE/, which has trials as a sweep has -----------------------------------------
+SCALE_LADDER = "ladder.json"  # what is trained
+SCALE_SPENT = "spent.json"  # the time that went into it so far
+SCALE_RESULT = "scale.json"  # the law, and the answer
+SCALE_PICTURE = "scale.png"  # the law, drawn
 
 # --- names inside the folder of a judge's scores --------------------------------------------------
 RUN_JUDGE = "judge"  # in RUN/, with a folder for each judgement
-JUDGE_SETTINGS = "settings.json"
-JUDGE_ANSWERS = "answers.jsonl"
-JUDGE_SCORES = "scores.jsonl"
-JUDGE_RESULT = "judge.json"
-JUDGE_LOCK = "judge.lock"
+JUDGE_SETTINGS = "settings.json"  # what was asked of whom
+JUDGE_ANSWERS = "answers.jsonl"  # the models' answers
+JUDGE_SCORES = "scores.jsonl"  # the judge's replies, parsed or not
+JUDGE_RESULT = "judge.json"  # means, errors and counts
+JUDGE_LOCK = "judge.lock"  # locked by the process that judges
 
 # --- names beside the run folders -----------------------------------------------------------------
-BENCH_RESULTS = "bench.json"
+BENCH_RESULTS = "bench.json"  # what `bench` measured, for `plan`
 
 # --- names inside CHECKPOINT/ ---------------------------------------------------------------------
-CHECKPOINT_CONFIG = "config.json"
-CHECKPOINT_WEIGHTS = "model.safetensors"
+CHECKPOINT_CONFIG = "config.json"  # the model's, for transformers, and ours under `fromscratch`
+CHECKPOINT_WEIGHTS = "model.safetensors"  # the weights, under the names transformers has
 CHECKPOINT_WEIGHTS_INDEX = "model.safetensors.index.json"  # of foreign models in several files
-CHECKPOINT_GENERATION = "generation_config.json"
-CHECKPOINT_TOKENIZER = "tokenizer.json"
-CHECKPOINT_TOKENIZER_CONFIG = "tokenizer_config.json"
+CHECKPOINT_GENERATION = "generation_config.json"  # how transformers samples, and where it stops
+CHECKPOINT_TOKENIZER = "tokenizer.json"  # Hugging Face's tokenizer
+CHECKPOINT_TOKENIZER_CONFIG = "tokenizer_config.json"  # which tokens are special
 CHECKPOINT_CHAT_TEMPLATE = "chat_template.jinja"  # where transformers keeps it
-CHECKPOINT_OPTIMIZER = "optimizer.safetensors"
-CHECKPOINT_STATE = "state.json"
-CHECKPOINT_RECIPE = "recipe.toml"
-CHECKPOINT_MANIFEST = "MANIFEST.json"
-LATEST = "latest"
-BEST = "best"
+CHECKPOINT_OPTIMIZER = "optimizer.safetensors"  # the optimisers' state, and padding's rows
+CHECKPOINT_STATE = "state.json"  # where the run stood, below
+CHECKPOINT_RECIPE = "recipe.toml"  # every setting, as in RUN/
+CHECKPOINT_MANIFEST = "MANIFEST.json"  # sha256 of every other file; written last
+LATEST = "latest"  # in checkpoints/: the newest whole one
+BEST = "best"  # in checkpoints/: the one with the lowest validation loss
 
 # --- names inside a folder made for the hub -------------------------------------------------------
-CARD = "README.md"
-CARD_CURVES = "training.png"
-SPACE_APP = "app.py"
-SPACE_REQUIREMENTS = "requirements.txt"
-SPACE_MODEL = "model"
+CARD = "README.md"  # the model card
+CARD_CURVES = "training.png"  # its picture
+SPACE_APP = "app.py"  # a page to talk to the model
+SPACE_REQUIREMENTS = "requirements.txt"  # what it needs
+SPACE_MODEL = "model"  # a folder: the model
 
 # --- names inside the folder of CORE's tasks, as it is handed round -------------------------------
-CORE_TASKS = "core.yaml"
-CORE_BASELINES = "eval_meta_data.csv"
-CORE_DATA = "eval_data"
+CORE_TASKS = "core.yaml"  # which tasks there are
+CORE_BASELINES = "eval_meta_data.csv"  # what chance gets
+CORE_DATA = "eval_data"  # a folder: the items
 
 # --- names inside the user's state folder ---------------------------------------------------------
-CHAT_HISTORY = "chat_history"
+CHAT_HISTORY = "chat_history"  # what was typed in `chat`
 
 # --- names inside the folder of copies from the hub -----------------------------------------------
-HUB_LOCK = ".lock"
-HUB_PARTIAL = ".part"
-HUB_LEASE = ".lease"
+HUB_LOCK = ".lock"  # locked while copies are counted
+HUB_PARTIAL = ".part"  # ending of a download on its way
+HUB_LEASE = ".lease"  # ending of a promise that a copy is in use
 
 _HUB_COPY = re.compile(r"[0-9a-f]{16}-.+")
 
@@ -232,6 +240,10 @@ class RunPaths:
         return self.root / RUN_RECIPE
 
     @property
+    def asked(self) -> Path:
+        return self.root / RUN_ASKED
+
+    @property
     def metrics(self) -> Path:
         return self.root / RUN_METRICS
 
@@ -264,6 +276,10 @@ class RunPaths:
         return self.root / RUN_ANSWERS
 
     @property
+    def prediction(self) -> Path:
+        return self.root / RUN_PREDICTION
+
+    @property
     def report(self) -> Path:
         return self.root / RUN_REPORT
 
@@ -290,3 +306,12 @@ class RunPaths:
     @property
     def wandb_id(self) -> Path:
         return self.root / RUN_WANDB_ID
+
+
+def runs_inside(folder: Path) -> str:
+    """` These in it are: runs/a, runs/b.` for a folder of runs that was named in place of one."""
+    if not folder.is_dir():
+        return ""
+    runs = [f for f in sorted(folder.iterdir()) if (f / RUN_RECIPE).is_file()]
+    shown = ", ".join(map(str, runs[:5])) + (", ..." if len(runs) > 5 else "")
+    return f" These in it are: {shown}." if runs else ""

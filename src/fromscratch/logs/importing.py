@@ -301,7 +301,7 @@ def _write(
 ) -> ImportRecord:
     part = parts[-1].number if options.part is None else options.part
     if part not in [one.number for one in parts]:
-        raise UserError(f"--part {part}: the logs hold {_runs(len(parts))}.", fix="Count from 1.")
+        raise UserError(f"--which {part}: the logs hold {_runs(len(parts))}.", fix="Count from 1.")
     facts = reading.facts
     if options.tokens_per_step is not None:
         facts["tokens_per_step"] = options.tokens_per_step

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.settings import Share, Table, Tokens
 
 Family = Literal["gpt2", "modern"]
 
@@ -45,49 +46,74 @@ _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Table):
     """Shape and options of one decoder-only transformer.
 
     Every option that is left out takes its family's default: `gpt2` is GPT-2 (Radford et al. 2019),
     `modern` is the dense architecture of Qwen3 (2025). After validation no field is None.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     family: Family = "modern"
+    """The defaults of all options: `gpt2`, or `modern` (Qwen3's dense architecture)."""
     n_layer: int = Field(ge=1)
+    """Blocks of attention and MLP."""
     n_head: int = Field(ge=1)
+    """Heads of attention in each block; they divide `d_model`, unless `head_dim` is given."""
     d_model: int = Field(ge=1)
-    context: int = Field(ge=1, description="longest sequence, in tokens")
-    vocab_size: int = Field(ge=2, description="real ids; everything at or above is padding")
+    """Width: numbers that stand for a token between blocks."""
+    context: Tokens = Field(ge=1)
+    """The longest sequence."""
+    vocab_size: Tokens = Field(ge=2)
+    """Real ids; everything at or above is padding. Left out: the tokenizer's."""
 
-    n_kv_head: int = Field(default=0, ge=0, description="0: as many as n_head")
-    head_dim: int = Field(default=0, ge=0, description="0: d_model / n_head")
-    d_ff: int = Field(default=0, ge=0, description="0: 4 d_model, or 8/3 d_model with swiglu")
-    padded_vocab: int = Field(default=0, ge=0, description="rows of the embedding; 0: vocab_size")
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    n_kv_head: int = Field(default=0, ge=0)
+    """Heads of keys and values, each for several of `n_head`; 0: as many as `n_head`."""
+    head_dim: int = Field(default=0, ge=0)
+    """Width of a head; 0: `d_model` / `n_head`."""
+    d_ff: int = Field(default=0, ge=0)
+    """Width inside the MLP; 0: 4 `d_model`, or 8/3 of it with `swiglu`, up to a multiple of 8."""
+    padded_vocab: Tokens = Field(default=0, ge=0)
+    """Rows of the embedding; 0: `vocab_size`."""
+    dropout: Share = Field(default=0.0, ge=0.0, lt=1.0)
+    """Activations set to zero in training, after the embedding and in each block."""
 
     # None stands for "the family's default" and is gone after validation.
     tie_embeddings: bool = None  # type: ignore[assignment]
+    """Whether the head has the embedding's weights."""
     qkv_bias: bool = None  # type: ignore[assignment]
+    """Whether the projections to queries, keys and values have biases."""
     attn_out_bias: bool = None  # type: ignore[assignment]
+    """Whether attention's output projection has a bias."""
     mlp_bias: bool = None  # type: ignore[assignment]
+    """Whether the MLP's projections have biases."""
     norm_bias: bool = None  # type: ignore[assignment]
+    """Whether norms have biases; RMSNorm has none."""
     head_bias: bool = False
+    """Whether the head has a bias; it needs `tie_embeddings = false`."""
     norm: Literal["layernorm", "rmsnorm"] = None  # type: ignore[assignment]
+    """What normalises the width."""
     norm_weight: bool = True
+    """Whether norms have a learned scale."""
     norm_eps: float = Field(default=None, gt=0.0)  # type: ignore[assignment]
+    """What norms add to the variance."""
     norm_placement: Literal["pre", "post"] = "pre"
+    """Whether a norm stands before each part of a block, or after its residual sum."""
     positions: Literal["learned", "sinusoidal", "rope"] = None  # type: ignore[assignment]
+    """How a token's place is told: a learned table, fixed waves, or rotated queries and keys."""
     rope_theta: float = Field(default=10_000.0, gt=0.0)
+    """The base of the rotation's frequencies; with `rope` only."""
     activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu"] = None  # type: ignore[assignment]
+    """The MLP's non-linearity; `swiglu` adds a gate."""
     qk_norm: bool = None  # type: ignore[assignment]
-    logit_softcap: float = Field(default=0.0, ge=0.0, description="0: off")
-    extra_attn_proj: bool = Field(
-        default=False, description="a second output projection after attention's"
-    )
+    """Whether queries and keys are normalised in each head."""
+    logit_softcap: float = Field(default=0.0, ge=0.0)
+    """The bound c of logits, by c tanh(logit / c); 0: off."""
+    extra_attn_proj: bool = False
+    """A second output projection after attention's, as one of the five systems once had."""
     init: Literal["gpt2", "normal", "zero_out", "vaswani"] = None  # type: ignore[assignment]
+    """How weights begin: `zero_out` sets each block's output projections to zero."""
     init_std: float = Field(default=0.02, gt=0.0)
+    """Standard deviation of the weights at the start."""
 
     @model_validator(mode="before")
     @classmethod
@@ -160,6 +186,7 @@ def _check_divides(n_head: int, d_model: int) -> None:
         raise UserError(
             f"model.n_head = {n_head} does not divide model.d_model = {d_model}.",
             fix=f"Valid head counts for this width: {_listed(counts)}.",
+            regret="R18",
         )
 
 

@@ -86,9 +86,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.block_call: BlockCall = call_block
-        self.embed = nn.Embedding(config.padded_vocab, config.d_model)
+        self.embed = _embedding(config.padded_vocab, config.d_model)
         self.positions = (
-            nn.Embedding(config.context, config.d_model) if config.positions == "learned" else None
+            _embedding(config.context, config.d_model) if config.positions == "learned" else None
         )
         self.embed_dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layer))
@@ -109,12 +109,14 @@ class GPT(nn.Module):
     def build_tables(self, device: torch.device) -> None:
         """Makes the tables of fixed numbers: they follow the model, but are never saved (R20)."""
         config = self.config
-        table = torch.empty(0, device=device)
+        # Arithmetic on the meta device imports torch's compiler, as in _embedding.
+        where = torch.device("cpu") if device.type == "meta" else device
+        table = torch.empty(0, device=where)
         if config.positions == "rope":
-            table = rope_table(config.context, config.head_dim, config.rope_theta, device)
+            table = rope_table(config.context, config.head_dim, config.rope_theta, where)
         elif config.positions == "sinusoidal":
-            table = sinusoidal_table(config.context, config.d_model, device)
-        self.register_buffer("position_table", table, persistent=False)
+            table = sinusoidal_table(config.context, config.d_model, where)
+        self.register_buffer("position_table", table.to(device), persistent=False)
 
     def forward(
         self,
@@ -229,6 +231,15 @@ class GPT(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embed.weight.device
+
+
+def _embedding(n: int, width: int) -> nn.Embedding:
+    """Not drawn by torch: `initialise` does that, and of a model that is loaded nobody.
+
+    On the meta device torch's own draw imports its compiler, which takes longer than loading.
+    """
+    made: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(n, width), freeze=False)
+    return made
 
 
 def _positions_in(segments: Tensor) -> Tensor:

@@ -4,41 +4,45 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.settings import Steps, Table
 
 
-class OptimConfig(BaseModel):
-    """What the optimiser is and how it is set.
-
-    `lr` is AdamW's peak learning rate; with `muon`, `muon_lr` is that of the matrices inside the
-    blocks and AdamW takes the rest. `embed_lr`, `head_lr` and `plain_lr` (norms and biases) default
-    to `lr`. `clip` bounds the global gradient norm; 0 switches it off. `engine` is what computes
-    `adamw8bit`: `auto` is bitsandbytes, or torchao where that is not installed.
-
-    Muon orthogonalises in `muon_steps` steps: `newton_schulz` is Jordan's quintic, usually five
-    times; `polar_express` (Amsel et al. 2025) changes its polynomial from step to step, comes as
-    far in three, and has five.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class OptimConfig(Table):
+    """What the optimiser is and how it is set."""
 
     name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """`muon` has the matrices inside the blocks, and AdamW the rest."""
     engine: Literal["auto", "bitsandbytes", "torchao"] = "auto"
+    """What computes `adamw8bit`; `auto`: bitsandbytes, or torchao where that is not installed."""
     lr: float = Field(default=6e-4, gt=0.0)
+    """AdamW's peak learning rate."""
     embed_lr: float | None = Field(default=None, gt=0.0)
+    """Peak learning rate of the embeddings; left out: `lr`."""
     head_lr: float | None = Field(default=None, gt=0.0)
+    """Peak learning rate of a head of its own; left out: `lr`."""
     plain_lr: float | None = Field(default=None, gt=0.0)
+    """Peak learning rate of norms and biases; left out: `lr`."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments."""
     eps: float = Field(default=1e-8, gt=0.0)
+    """What AdamW adds to the root of the second moment."""
     weight_decay: float = Field(default=0.1, ge=0.0)
+    """AdamW's, of matrices and embeddings; norms and biases have none. Times the learning rate."""
     clip: float = Field(default=1.0, ge=0.0)
+    """Bound of the global gradient norm; 0: off."""
     muon_lr: float = Field(default=0.02, gt=0.0)
+    """Muon's peak learning rate."""
     muon_momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """Muon's momentum, in Nesterov's form."""
     muon_weight_decay: float = Field(default=0.0, ge=0.0)
+    """Muon's weight decay, times its learning rate."""
     muon_method: Literal["newton_schulz", "polar_express"] = "newton_schulz"
-    muon_steps: int = Field(default=5, ge=1, le=20)
+    """How it orthogonalises: Jordan's quintic, or polynomials that change (Amsel et al. 2025)."""
+    muon_steps: Steps = Field(default=5, ge=1, le=20)
+    """Of `newton_schulz` usually five; three of `polar_express` come as far, and it has five."""
 
     @model_validator(mode="after")
     def _check(self) -> OptimConfig:

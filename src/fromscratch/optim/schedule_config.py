@@ -8,40 +8,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.schedules import ScheduleName
+from fromscratch.foundation.settings import Share, Steps, Table
 
 
-class _Table(BaseModel):
-    """Unknown keys are errors, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WeightDecayConfig(_Table):
-    """`[schedule.weight_decay]`: the weight decays of [optim] over the run.
-
-    `name` is a shape as of the learning rate, over all steps (`wsd`: the last
-    schedule.decay_fraction of them); `end` is where it goes, as a share of optim.weight_decay and
-    of optim.muon_weight_decay.
-    """
+class WeightDecayConfig(Table):
+    """`[schedule.weight_decay]`: the weight decays of [optim] over the run."""
 
     name: ScheduleName = "constant"
+    """A shape as of the learning rate, over all steps (`wsd`: the last decay_fraction of them)."""
     end: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Where it goes, as a share of optim.weight_decay and of optim.muon_weight_decay."""
 
 
-class MomentumConfig(_Table):
+class MomentumConfig(Table):
     """`[schedule.momentum]`: the momentum over the run, in a straight line at each end.
 
-    It rises from `start` over `warmup_steps` to what [optim] says (optim.muon_momentum; without
-    Muon the first of optim.betas), and falls to `end` over the last schedule.decay_fraction.
+    In between it is what [optim] says: optim.muon_momentum; without Muon the first of optim.betas.
     """
 
     start: float | None = Field(default=None, ge=0.0, lt=1.0)
-    warmup_steps: int = Field(default=0, ge=0)
+    """What it rises from, over `warmup_steps`; left out: it is constant at the start."""
+    warmup_steps: Steps = Field(default=0, ge=0)
+    """How long it rises; given together with `start`."""
     end: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """What it falls to, over the last schedule.decay_fraction; left out: it is constant there."""
 
     @model_validator(mode="after")
     def _check(self) -> MomentumConfig:
@@ -55,37 +49,43 @@ class MomentumConfig(_Table):
         return self
 
 
-class ScheduleConfig(_Table):
-    """The learning rate over the run; `min_lr` is the end of the decay, in the unit of optim.lr.
-
-    Groups with another learning rate (embed_lr, muon_lr, ...) follow in proportion. `momentum` and
-    `weight_decay` are tables of their own.
-    """
+class ScheduleConfig(Table):
+    """The learning rate over the run; those of all groups (embed_lr, muon_lr) in proportion."""
 
     name: ScheduleName = "cosine"
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Its shape after the warmup; `wsd` is constant, then falls."""
+    warmup_steps: Steps = Field(default=0, ge=0)
+    """How long it rises from zero in a straight line."""
+    decay_fraction: Share = Field(default=0.2, gt=0.0, le=1.0)
+    """Of the run's steps, the last ones, in which `wsd` falls."""
     min_lr: float = Field(default=0.0, ge=0.0)
+    """The end of the decay, in the unit of optim.lr."""
     weight_decay: WeightDecayConfig = WeightDecayConfig()
+    """A table of its own."""
     momentum: MomentumConfig = MomentumConfig()
+    """A table of its own."""
 
 
-class PhaseConfig(_Table):
-    """From update `from_step` on, other settings within the same run; the rest stays as it was.
+class PhaseConfig(Table):
+    """`[[train.phase]]`: other settings from a step on, within the same run.
 
-    `schedule` takes over from the learning rate then in force and brings it to `min_lr` (in the
-    unit of optim.lr; 0 if not given) by the end of the run, or by the next phase that has a
-    `schedule`; `decay_fraction` is that of `wsd`, counted in the steps of the phase. `clip`,
-    `weight_decay` and `muon_weight_decay` replace those of [optim].
+    What is left out stays as it was.
     """
 
-    from_step: int = Field(ge=1)
+    from_step: Steps = Field(ge=1)
+    """The first update in which it is in force."""
     schedule: ScheduleName | None = None
+    """Takes over from the learning rate then in force, up to the next phase that has one."""
     min_lr: float | None = Field(default=None, ge=0.0)
-    decay_fraction: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Where `schedule` brings it, in the unit of optim.lr; left out: 0."""
+    decay_fraction: Share | None = Field(default=None, gt=0.0, le=1.0)
+    """That of `wsd`, counted in the steps of the phase."""
     clip: float | None = Field(default=None, ge=0.0)
+    """Replaces optim.clip."""
     weight_decay: float | None = Field(default=None, ge=0.0)
+    """Replaces optim.weight_decay."""
     muon_weight_decay: float | None = Field(default=None, ge=0.0)
+    """Replaces optim.muon_weight_decay."""
 
     @model_validator(mode="after")
     def _check(self) -> PhaseConfig:

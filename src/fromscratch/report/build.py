@@ -26,6 +26,7 @@ from fromscratch.report.numerals import percent, significant
 from fromscratch.report.read import read_run
 from fromscratch.report.record import RunRecord
 from fromscratch.report.samples import last_samples, samples
+from fromscratch.report.scale_section import scale_section
 from fromscratch.report.shown import Shown, shown
 
 
@@ -121,6 +122,7 @@ def _of_one(folder: Path, run: Shown, rates: Rates) -> tuple[Parts, Parts]:
         "words": sections.words(record, facts),
         "yardsticks": sections.yardsticks(record.yardsticks),
         "evals": evals([run]),
+        "scale": scale_section(folder, facts),
     }
     after = {
         "stages": stages(run),

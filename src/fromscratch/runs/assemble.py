@@ -9,7 +9,7 @@ room for the checkpoints.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from fromscratch.checkpoint.state import Progress, TrainState
 from fromscratch.data.watching import Remark, Watch
 from fromscratch.evaluate.hellaswag_items import HellaSwagItem
 from fromscratch.foundation.errors import UserError
-from fromscratch.foundation.files import free_bytes, write_atomically
+from fromscratch.foundation.files import free_bytes, temporary_name, write_atomically
 from fromscratch.foundation.hardware import peak_flops
 from fromscratch.foundation.host_memory import keep_freed_memory
 from fromscratch.foundation.names import RunPaths
@@ -30,13 +30,12 @@ from fromscratch.optim.build import build_optimizers
 from fromscratch.parallel.device import device_of_rank
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.parallel.share import share
-from fromscratch.runs.mixture_plan import epochs_refusal, mixture_warnings
+from fromscratch.runs.mixture_plan import epochs_refusal
 from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.opened_data import OpenedData
 from fromscratch.runs.planning import checkpoints_disk_bytes
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.reference import ready_reference
-from fromscratch.runs.schedule_plan import schedule_warnings
 from fromscratch.runs.scheduled_hellaswag import (
     find_hellaswag,
     ready_hellaswag,
@@ -47,6 +46,7 @@ from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
 from fromscratch.runs.starting_model import (
     consumed_notes,
     fill_from_base,
+    read_by,
     template_of,
     unfinetuned_notes,
 )
@@ -56,8 +56,26 @@ from fromscratch.train.loop import LoopConfig
 from fromscratch.train.precision import choose_precision
 from fromscratch.train.saver import SavePlan
 
+ADVICE = "doctor"
+"""What the advisor's events are called."""
+Advisor = Callable[[Recipe, int], Sequence[str]]
+"""Looks at a recipe and its number of steps, and says what the person would regret: the doctor."""
 
-def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = None) -> Session:
+
+def unadvised(recipe: Recipe, steps: int) -> Sequence[str]:
+    """For runs that nobody chose the settings of: the trials of a sweep."""
+    return ()
+
+
+def new_run(
+    recipe: Recipe,
+    root: Path,
+    *,
+    report: Watch,
+    ranks: Ranks | None = None,
+    advise: Advisor = unadvised,
+    expect: Callable[[Session], str] | None = None,
+) -> Session:
     """Makes a run folder and everything to train in it.
 
     Args:
@@ -66,12 +84,14 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
         report: Told how the preparation of data goes.
         ranks: Who trains it; this process alone when left out. Rank 0 prepares the data and makes
             the folder.
+        advise: Asked once, before anything is spent; what it says is written into the run.
+        expect: Makes the run's prediction.json, where something is expected of it.
 
     Raises:
         UserError: The folder exists, or the recipe cannot be run as it is.
     """
     ranks = Ranks() if ranks is None else ranks
-    paths = RunPaths(root)
+    paths, asked = RunPaths(root), recipe
     ranks.from_main(lambda: refuse_existing(paths))
     check_supported(recipe)
     check_sharing(recipe, ranks)
@@ -89,13 +109,22 @@ def new_run(recipe: Recipe, root: Path, *, report: Watch, ranks: Ranks | None = 
     )
     lock = FileLock(paths.lock)
     session = build_session(settled.recipe, paths, data, lock, ranks, questions, from_base=True)
+    advised = ranks.from_main(lambda: advise(session.recipe, session.config.steps))
     # Before the folder is there: who interrupts this gives the same command again.
     reference = ready_reference(session, report)
-    ranks.from_main(lambda: _make_folder(session, settled.notes, reference))
+    expected = ranks.from_main(lambda: None if expect is None else expect(session))
+    notes = [*settled.notes, *((ADVICE, said) for said in advised)]
+    ranks.from_main(lambda: _make_folder(session, asked, notes, reference, expected))
     return session
 
 
-def _make_folder(session: Session, settled: list[tuple[str, str]], reference: bytes | None) -> None:
+def _make_folder(
+    session: Session,
+    asked: Recipe,
+    settled: list[tuple[str, str]],
+    reference: bytes | None,
+    expected: str | None,
+) -> None:
     """The run's folder with its recipe, and what the person should know before it starts."""
     paths, recipe, lock = session.paths, session.recipe, session.lock
     # An epoch's length is known only now.
@@ -104,15 +133,22 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
     acquire(lock, paths)
     try:
         refuse_existing(paths)  # somebody may have been faster
+        write_atomically(paths.asked, asked.to_toml())
         write_atomically(paths.recipe, recipe.to_toml())
         if reference is not None:
             write_atomically(paths.reference, reference)
+        if expected is not None:
+            write_atomically(paths.prediction, expected)
         notes = (
             *session.data.warnings,
-            *consumed_notes(recipe, session.state.progress.data_fingerprint),
+            *consumed_notes(
+                recipe,
+                session.data.training,
+                session.state.progress.read,
+                model=recipe.base.model,
+            ),
             *unfinetuned_notes(recipe),
             *settled,
-            *recipe_notes(recipe, session),
             *precision_notes(session),
             *alone_notes(recipe, session.ranks),
         )
@@ -122,16 +158,6 @@ def _make_folder(session: Session, settled: list[tuple[str, str]], reference: by
     except BaseException:
         lock.release()
         raise
-
-
-def recipe_notes(recipe: Recipe, session: Session) -> list[tuple[str, str]]:
-    """Name and sentence of what a recipe says and probably does not mean (R01, R30)."""
-    steps = session.config.steps
-    epochs = session.data.training.epochs(steps * recipe.samples_per_step)
-    return [
-        *(("mixture", sentence) for sentence in mixture_warnings(recipe, steps)),
-        *(("recipe", sentence) for sentence in schedule_warnings(recipe, steps, epochs)),
-    ]
 
 
 def precision_notes(session: Session) -> list[tuple[str, str]]:
@@ -256,6 +282,7 @@ def build_session(
             versions=versions() | {"precision": str(precision)} | optimizers.made_with(),
             threads=torch.get_num_threads(),
             ranks=ranks.size,
+            read=read_by(recipe.base.model) if from_base else {},
         ),
         template=template_of(recipe),
     )
@@ -289,14 +316,15 @@ def acquire(lock: FileLock, paths: RunPaths) -> None:
 def refuse_existing(paths: RunPaths) -> None:
     """A folder with anything in it but what a kill before the recipe was there left is a run."""
     root = paths.root
-    left_behind = {paths.lock.name, f".{paths.recipe.name}.tmp"}
+    left_behind = {paths.lock.name, paths.asked.name}
+    left_behind |= {temporary_name(path.name) for path in (paths.recipe, paths.asked)}
     if root.is_dir() and {path.name for path in root.iterdir()} <= left_behind:
         return
     if root.exists():
         raise UserError(
             f"{root} already exists; a run is never overwritten.",
             fix=f"Continue it with `fromscratch resume {shlex.quote(str(root))}`, or choose "
-            "another --run.",
+            "another --run; `train --or-resume` starts a run or goes on with it.",
         )
 
 
@@ -319,4 +347,5 @@ def _check_space(recipe: Recipe, root: Path, steps: int | None) -> None:
             f"{root} has {free / 1e9:.1f} GB free.",
             fix="Make room, choose another --run, or keep fewer with checkpoint.keep_last=1"
             + (" or a larger checkpoint.keep_every." if recipe.checkpoint.keep_every else "."),
+            regret="R35",
         )

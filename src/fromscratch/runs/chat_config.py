@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.settings import Share, Table, Tokens, Unit
 
 
-class ChatConfig(BaseModel):
+class ChatConfig(Table):
     """How conversations become training examples; in force where the objective is not pretraining.
 
-    `template` renders them; left out, it is that of the model that is started from, or `default`.
-    `loss_on`: the assistant's turns with their stop tokens, or all tokens.
-
     An example has a prompt side (what the model is given: other roles' turns and what stands around
-    them) and an answer side (the assistant's turns with their stop tokens). Each may have so many
-    tokens (0: no limit of its own), and both together fit into the context; what does not is
-    dropped and counted, or refused (`too_long`).
-
-    With `packing`, a row holds as many whole examples as fit, none of which sees another; without,
-    one each, and `examples_per_step` fixes the step in place of train.tokens_per_step.
-
-    `split`: by `hash` of the content, or in `order`: the file's first examples train, then come
-    `test_fraction` of it, then data.val_fraction. Test examples are answered when the run is over
-    (`answer`), with at most `max_new_tokens` each. `on_bad`: whether a record that is no
-    conversation ends in an error or is left out and counted.
+    them) and an answer side (the assistant's turns with their stop tokens). Each may be bounded,
+    and both together fit into the context.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     template: str = ""
+    """What renders them; left out: that of the model that is started from, or `default`."""
     loss_on: Literal["assistant", "all"] = "assistant"
-    max_prompt_tokens: int = Field(default=0, ge=0)
-    max_answer_tokens: int = Field(default=0, ge=0)
+    """What is learned: the assistant's turns with their stop tokens, or all tokens."""
+    max_prompt_tokens: Tokens = Field(default=0, ge=0)
+    """Bound of the prompt side; 0: none of its own."""
+    max_answer_tokens: Tokens = Field(default=0, ge=0)
+    """Bound of the answer side; 0: none of its own."""
     too_long: Literal["drop", "refuse"] = "drop"
+    """What becomes of an example beyond a bound: left out and counted, or an error."""
     packing: bool = True
-    examples_per_step: int | None = Field(default=None, ge=1)
+    """Whether a row holds as many whole examples as fit, none of which sees another."""
+    examples_per_step: Annotated[int, Unit("examples")] | None = Field(default=None, ge=1)
+    """Without `packing`: fixes the step in place of train.tokens_per_step."""
     split: Literal["hash", "order"] = "hash"
-    test_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """By content; or the file's first examples train, then come test and validation."""
+    test_fraction: Share = Field(default=0.0, ge=0.0, lt=1.0)
+    """Of the examples, what is answered when the run is over."""
     on_bad: Literal["stop", "skip"] = "stop"
+    """Whether a record that is no conversation is an error, or left out and counted."""
     answer: bool = True
-    max_new_tokens: int = Field(default=256, ge=1)
+    """Whether test examples are answered when the run is over."""
+    max_new_tokens: Tokens = Field(default=256, ge=1)
+    """Bound of each of those answers."""
 
     @model_validator(mode="after")
     def _check(self) -> ChatConfig:
@@ -56,18 +55,18 @@ class ChatConfig(BaseModel):
         return self
 
 
-class BaseConfig(BaseModel):
+class BaseConfig(Table):
     """The model that a run started from; written by `train --from`, and empty without.
 
-    `model` is a folder or a hub's name, `sha256` that of its weights, `template` its own chat
-    template: where the run has a checkpoint of its own, the model is not needed again.
+    Where the run has a checkpoint of its own, that model is not needed again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str = ""
+    """A folder, or a hub's name."""
     sha256: str = ""
+    """Of its weights."""
     template: str = ""
+    """Its own chat template."""
 
     @model_validator(mode="after")
     def _check(self) -> BaseConfig:

@@ -5,45 +5,41 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fromscratch.data.shares import ShareSchedule, Stage
 from fromscratch.foundation.errors import UserError, did_you_mean
-
-
-class _Table(BaseModel):
-    """Unknown keys are errors, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+from fromscratch.foundation.settings import Epochs, Share, Table, Tokens
 
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-class SourceConfig(_Table):
-    """One source of a mixture. `weight` is its share of the training windows, in any unit.
-
-    More than `max_epochs` passes over its text are refused before the run. `field` is the text of
-    JSON and Parquet records; with `render`, they are conversations for that chat template.
-    """
+class SourceConfig(Table):
+    """`[[data.source]]`: one source of a mixture."""
 
     name: str
+    """What stages, logs and reports call it."""
     path: str
+    """Prepared data, or what `prepare` takes as a SOURCE."""
     field: str = "text"
+    """The text of JSON and Parquet records."""
     render: str | None = None
+    """A chat template: records are conversations, and become text by it."""
     weight: Weight = 1.0
-    max_epochs: float | None = Field(default=None, gt=0.0)
+    """Its share of the training windows, in any unit."""
+    max_epochs: Epochs | None = Field(default=None, gt=0.0)
+    """More passes over its text are refused before the run."""
 
 
-class StageConfig(_Table):
-    """From `from_tokens` on, other weights, reached along a straight line over `blend_tokens`.
+class StageConfig(Table):
+    """`[[data.stage]]`: other weights from a place on."""
 
-    Every source is named: 0 ends one. Tokens are counted as in train.tokens.
-    """
-
-    from_tokens: int = Field(default=0, ge=0)
+    from_tokens: Tokens = Field(default=0, ge=0)
+    """Where it begins, counted as in train.tokens."""
     weights: dict[str, Weight]
-    blend_tokens: int = Field(default=0, ge=0)
+    """The weight of every source; 0 ends one."""
+    blend_tokens: Tokens = Field(default=0, ge=0)
+    """How long the way to them is, a straight line."""
 
     @property
     def end(self) -> int:
@@ -51,26 +47,32 @@ class StageConfig(_Table):
         return self.from_tokens + self.blend_tokens
 
 
-class DataConfig(_Table):
-    """What is trained on: `path` (prepared data or a source) or several `[[data.source]]`.
-
-    `documents` says what a document is in plain text files: each `file`, a `passage` of one, a
-    `paragraph` (what stands between blank lines), or `auto`: files, unless there are too few to
-    hold some out. `field` and `render` are those of `[[data.source]]`, for `path`. `dedup` leaves
-    out documents that came before: `exact` copies, or `near` ones too.
-    """
+class DataConfig(Table):
+    """What is trained on: `path`, or several `[[data.source]]`."""
 
     path: str | None = None
+    """Prepared data, or what `prepare` takes as a SOURCE: prepared once, on first use."""
     tokenizer: str = "gpt2"
-    val_fraction: float = Field(default=0.01, ge=0.0, lt=1.0)
+    """What turns text into ids, where it is prepared here (docs/tokenizers.md)."""
+    val_fraction: Share = Field(default=0.01, ge=0.0, lt=1.0)
+    """Of the documents, chosen by their content, what is held out."""
     documents: Literal["auto", "file", "passage", "paragraph"] = "auto"
+    """What a document is in plain text: each file, a passage of one, what stands between blank
+    lines; `auto`: files, unless there are too few to hold some out."""
     field: str = "text"
+    """The text of JSON and Parquet records."""
     render: str | None = None
+    """A chat template: records are conversations, and become text by it."""
     dedup: Literal["none", "exact", "near"] = "none"
+    """Leaves out documents that came before: copies, or near ones too."""
     document_mask: bool = False
+    """Whether tokens attend within their own document only."""
     seed: int = Field(default=0, ge=0)
+    """Of the split and of the order of windows."""
     source: list[SourceConfig] = []
+    """The sources of a mixture."""
     stage: list[StageConfig] = []
+    """How their weights change along the run."""
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

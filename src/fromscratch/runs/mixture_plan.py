@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fromscratch.data.shares import ShareSchedule
+from fromscratch.foundation.advice import Advice
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.names import DATA_MANIFEST
 from fromscratch.runs.data_config import SourceConfig
@@ -114,7 +115,7 @@ def plan_mixture(
         ],
         stages=_stages(recipe, schedule, names, total),
         knots=_knots(schedule, names, total),
-        warnings=mixture_warnings(recipe, steps),
+        warnings=[str(advice) for advice in mixture_warnings(recipe, steps)],
         refusals=[] if refused is None else [str(refused)],
     )
 
@@ -185,10 +186,11 @@ def epochs_refusal(recipe: Recipe, steps: int, available: Mapping[str, int]) -> 
         f"of {steps:,} steps would go through them {epochs:.2f} times: its max_epochs is "
         f"{source.max_epochs:g}.",
         fix=f"Give more of its text, or say {', or '.join(ways)}.",
+        regret="R15",
     )
 
 
-def mixture_warnings(recipe: Recipe, steps: int | None) -> list[str]:
+def mixture_warnings(recipe: Recipe, steps: int | None) -> list[Advice]:
     """What of a recipe's stages is probably not meant: jumps (R01), and what never comes."""
     step = recipe.train.tokens_per_step
     run = None if steps is None else steps * step
@@ -198,8 +200,12 @@ def mixture_warnings(recipe: Recipe, steps: int | None) -> list[str]:
     for number, stage in enumerate(recipe.data.stage):
         if run is not None and stage.from_tokens >= run:
             found.append(
-                f"the stage from {stage.from_tokens:,} tokens on never begins: the run ends at "
-                f"{run:,}"
+                Advice(
+                    "R01",
+                    f"the stage from {stage.from_tokens:,} tokens on never begins: the run ends at "
+                    f"{run:,}",
+                    "begin it earlier, or leave that [[data.stage]] out",
+                )
             )
             continue
         before, after = (schedule.knots[2 * number + i].shares for i in (1, 2))
@@ -223,9 +229,12 @@ def mixture_warnings(recipe: Recipe, steps: int | None) -> list[str]:
             )
         within = f"over {stage.blend_tokens:,} tokens" if stage.blend_tokens else "at once"
         found.append(
-            f'at {stage.from_tokens:,} tokens the share of "{name}" goes from {was:.0%} to '
-            f"{now:.0%} {within}: a model unlearns what it stops seeing; {advice} in that "
-            "[[data.stage]]"
+            Advice(
+                "R01",
+                f'at {stage.from_tokens:,} tokens the share of "{name}" goes from {was:.0%} to '
+                f"{now:.0%} {within}: a model unlearns what it stops seeing",
+                f"{advice} in that [[data.stage]]",
+            )
         )
     return found
 

@@ -55,6 +55,11 @@ class Part:
         """Sum of `tokens`, `documents` or `bytes` of a split."""
         return self.manifest.total(quantity, split, self.only)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Hashes of the texts in it, whatever folder and tokenizer they are prepared with."""
+        return tuple(s.sha256 for s in self.manifest.sources if self.only in (None, s.name))
+
     def windows(self, split: Split, context: int, *, only: str | None = None) -> Windows:
         """A split's windows; with `only`, those of one source in the folder."""
         shards = self.manifest.select(split, self.only or only)
@@ -141,6 +146,7 @@ def open_data(
                 source.weight,
                 part.windows("train", model.context),
                 part.manifest.fingerprint,
+                part.texts,
             )
             for source, part in zip(sources, parts, strict=True)
         ],
@@ -264,6 +270,7 @@ def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
                 "learns or memorises (R04).",
                 fix="Choose data.val_fraction=0.01. If you mean it, prepare the text with "
                 "`fromscratch prepare SOURCE --out DATA --no-validation`, and say data.path=DATA.",
+                regret="R04",
             )
         options = PrepareOptions(
             tokenizer=data.tokenizer,

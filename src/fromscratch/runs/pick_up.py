@@ -14,22 +14,25 @@ from filelock import FileLock
 
 from fromscratch.checkpoint.state import Progress
 from fromscratch.data.watching import Remark, Watch
-from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.files import read_json_lines, write_atomically
 from fromscratch.foundation.names import (
     CHECKPOINT_MANIFEST,
     CHECKPOINT_RECIPE,
     RunPaths,
+    runs_inside,
     step_of_folder,
 )
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.runs.assemble import (
+    ADVICE,
+    Advisor,
     acquire,
     build_session,
     check_device,
     check_supported,
     precision_notes,
-    recipe_notes,
+    unadvised,
 )
 from fromscratch.runs.objectives import open_training_data
 from fromscratch.runs.recipe import Recipe
@@ -38,12 +41,17 @@ from fromscratch.runs.reference import ready_reference
 from fromscratch.runs.scheduled_hellaswag import find_hellaswag, wherever_it_is_resumed
 from fromscratch.runs.session import Session, disk_error
 from fromscratch.runs.sharing import alone_notes, check_sharing, settle_for_all
-from fromscratch.runs.starting_model import fill_from_base
+from fromscratch.runs.starting_model import consumed_notes, fill_from_base, read_by
 from fromscratch.track.jsonl import append_event
 
 
 def open_run(
-    root: Path, overrides: Sequence[str] = (), *, report: Watch, ranks: Ranks | None = None
+    root: Path,
+    overrides: Sequence[str] = (),
+    *,
+    report: Watch,
+    ranks: Ranks | None = None,
+    advise: Advisor = unadvised,
 ) -> Session:
     """Picks up a run where its newest intact checkpoint stands.
 
@@ -52,6 +60,7 @@ def open_run(
         overrides: Deliberate changes of the recipe; recorded in events.jsonl.
         report: As for `new_run`.
         ranks: Likewise. Rank 0 chooses the checkpoint; all read it.
+        advise: Likewise; asked where the recipe has changed.
 
     Raises:
         UserError: Not a run, another process trains it, its data changed, or nothing is intact.
@@ -60,7 +69,8 @@ def open_run(
     paths = RunPaths(root)
     if not paths.recipe.is_file():
         raise UserError(
-            f"{root} is not a run (it has no {paths.recipe.name}).",
+            f"{root} is not a run (it has no {paths.recipe.name})."
+            f"{did_you_mean_path(root)}{runs_inside(root)}",
             fix="Start one with `fromscratch train RECIPE --run RUN`.",
         )
     if (root / CHECKPOINT_MANIFEST).is_file():
@@ -70,7 +80,7 @@ def open_run(
     lock = FileLock(paths.lock)
     ranks.from_main(lambda: acquire(lock, paths))
     try:
-        return _pick_up(paths, lock, overrides, report, ranks)
+        return _pick_up(paths, lock, overrides, report, ranks, advise)
     except OSError as error:
         lock.release()
         raise disk_error(paths, error) from error
@@ -85,6 +95,7 @@ def _pick_up(
     overrides: Sequence[str],
     report: Watch,
     ranks: Ranks,
+    advise: Advisor,
 ) -> Session:
     """`open_run` once the run is ours."""
     before = load_recipe(str(paths.recipe))
@@ -124,6 +135,7 @@ def _pick_up(
         _refuse_lost(paths)
         if recipe.base.model:
             fill_from_base(session.state.model, recipe, data.tokenizer)
+            now.read = read_by(recipe.base.model)
         note("no_checkpoint", "killed before its first checkpoint: starting at step 0", 0)
     else:
         checkpoint = store.root / chosen
@@ -167,8 +179,8 @@ def _pick_up(
         if ranks.is_main:
             write_atomically(paths.recipe, recipe.to_toml())
         note("recipe_changed", changed, progress.step)
-        for name, message in recipe_notes(recipe, session):
-            note(name, message, progress.step)
+        for message in advise(recipe, session.config.steps):
+            note(ADVICE, message, progress.step)
     was, will_be = _learning_rates(before, recipe, progress.step, session)
     if will_be > 1.5 * was:
         note(
@@ -178,6 +190,8 @@ def _pick_up(
         )
     if progress.data_fingerprint != now.data_fingerprint:
         note("data_changed", "other training data from here on", progress.step)
+        for name, message in consumed_notes(recipe, data.training, progress.read):
+            note(name, message, progress.step)
     for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"):
         setattr(progress, field, getattr(now, field))
     reference = ready_reference(session, report)
@@ -206,6 +220,7 @@ def _refuse_lost(paths: RunPaths) -> None:
             f"{paths.root} was trained up to step {trained:,}, but its checkpoints are gone.",
             fix=f"Put them back into {paths.checkpoints}, or start a new run; nothing is trained "
             "from scratch in silence.",
+            regret="R40",
         )
 
 
@@ -241,6 +256,7 @@ def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) 
         raise UserError(
             "The data was prepared with another tokenizer than the one this run was trained with.",
             fix="Prepare it with the run's own: --tokenizer RUN/checkpoints/latest.",
+            regret="R13",
         )
     decides = {"path", "source", "stage", "val_fraction", "documents", "seed"}
     on_purpose = recipe.data.model_dump(include=decides) != before.data.model_dump(include=decides)
@@ -249,4 +265,5 @@ def _check_same(saved: Progress, now: Progress, recipe: Recipe, before: Recipe) 
             f"The training data is not what this run was trained on (fingerprint "
             f"{now.data_fingerprint[:12]} instead of {saved.data_fingerprint[:12]}).",
             fix="Restore it, or say so on purpose with an override of data.path or data.source.",
+            regret="R13",
         )

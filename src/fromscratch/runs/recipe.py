@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.settings import Epochs, Minutes, Steps, Table, Tokens, Windows
 from fromscratch.model.config import ModelConfig
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import RunSettings, run_settings
@@ -27,42 +28,40 @@ from fromscratch.train.guard_config import GuardConfig
 from fromscratch.train.loss_scale import LossScaleConfig
 
 
-class _Table(BaseModel):
-    """A table of a recipe: unknown keys are errors, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TrainConfig(_Table):
-    """What is learnt, how long, in what portions. Exactly one of `steps`, `tokens` and `epochs`.
-
-    `objective`: `pretrain` learns every token of text; `sft` the answers in conversations; `dpo`
-    and `orpo` to prefer one answer to another.
-    `tokens_per_step` fixes the mathematics (R29); `micro_batch` windows at a time only the speed.
-    `compile` compiles the blocks for training; `auto` does so on CUDA, where it pays. Where it does
-    not work, the run says so once and goes on without.
-    Every `health_every` steps (0: never) each layer's norms, activations and attention are measured
-    into health.jsonl.
-    `precision` is what forward and backward compute in, the weights being fp32 always; `auto` is
-    the best that the device has. `activation_checkpointing` trades time for memory.
-    With `micro_batch = "auto"` the best that fits is found before the first step, and stands as a
-    number in the run's recipe from then on.
-    """
+class TrainConfig(Table):
+    """What is learnt, how long, in what portions. Exactly one of `steps`, `tokens` and `epochs`."""
 
     objective: Literal["pretrain", "sft", "dpo", "orpo"] = "pretrain"
-    steps: int | None = Field(default=None, ge=1)
-    tokens: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0.0)
-    tokens_per_step: int = Field(ge=1)
-    micro_batch: int | Literal["auto"] = 8
+    """`pretrain` learns every token of text, `sft` the answers in conversations, `dpo` and `orpo`
+    to prefer one answer to another."""
+    steps: Steps | None = Field(default=None, ge=1)
+    """How long to train, in updates."""
+    tokens: Tokens | None = Field(default=None, ge=1)
+    """How long to train, in tokens; the last step is a whole one."""
+    epochs: Epochs | None = Field(default=None, gt=0.0)
+    """How long to train, in passes over the training split."""
+    tokens_per_step: Tokens = Field(ge=1)
+    """Of one update, over all GPUs: fixes the mathematics."""
+    micro_batch: Windows | Literal["auto"] = 8
+    """Computed at a time on each GPU: changes speed and memory only. `auto`: the best that fits is
+    found before the first step, and stands as a number in the run's recipe."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    """What forward and backward compute in, the weights being fp32; `auto`: the device's best."""
     compile: bool | Literal["auto"] = "auto"
+    """Whether blocks are compiled for training; `auto`: on CUDA, where it pays. Where it does not
+    work, the run says so once and goes on without."""
     loss_scale: LossScaleConfig = LossScaleConfig()
+    """A table of its own."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, `mps`; `auto`: the best there is."""
     seed: int = Field(default=0, ge=0)
+    """All randomness of the run is derived from it."""
     activation_checkpointing: bool = False
-    health_every: int = Field(default=50, ge=0)
+    """Whether blocks are computed twice, which takes time and saves memory."""
+    health_every: Steps = Field(default=50, ge=0)
+    """How often each layer's norms, activations and attention are measured; 0: never."""
     phase: list[PhaseConfig] = []
+    """Other settings from a step on."""
 
     @field_validator("micro_batch", mode="before")
     @classmethod
@@ -86,76 +85,101 @@ class TrainConfig(_Table):
         return self
 
 
-class EvalConfig(_Table):
-    """Validation every `every` steps (0: at the start and the end) on at most `tokens` targets.
+class EvalConfig(Table):
+    """Validation during the run; also at its start and its end."""
 
-    A run ends when `patience` validations in a row were none better than the best (0: never).
-    Every `hellaswag_every` steps (0: never) and at both ends, `hellaswag_items` items of HellaSwag
-    are answered, the same ones every time (0: all). `hellaswag` is its file, or its name on the
-    hub; `hellaswag_style` how items become text (evaluate/hellaswag.py).
-    """
-
-    every: int = Field(default=250, ge=0)
-    tokens: int = Field(default=1_048_576, ge=0, description="0: the whole validation split")
+    every: Steps = Field(default=250, ge=0)
+    """How often; 0: at the start and the end only."""
+    tokens: Tokens = Field(default=1_048_576, ge=0)
+    """Held-out targets, the same every time; 0: the whole validation split."""
     patience: int = Field(default=0, ge=0)
-    hellaswag_every: int = Field(default=0, ge=0)
+    """Validations in a row, none better than the best, that end the run; 0: never."""
+    hellaswag_every: Steps = Field(default=0, ge=0)
+    """How often HellaSwag is answered, and at both ends; 0: never."""
     hellaswag: str = "hf:Rowan/hellaswag"
+    """Its file, or its name on the hub."""
     hellaswag_items: int = Field(default=1000, ge=0)
+    """Items of it, the same every time; 0: all."""
     hellaswag_style: Literal["completion", "harness"] = "completion"
+    """How items become text: as in its first GPT-2 port, or as in lm-evaluation-harness."""
 
 
-class SampleConfig(_Table):
+class SampleConfig(Table):
     """Continuations of fixed prompts with a fixed seed, so that they compare over time (R47)."""
 
-    every: int = Field(default=500, ge=0)
+    every: Steps = Field(default=500, ge=0)
+    """How often; 0: never."""
     prompts: list[str] = [""]
-    max_new_tokens: int = Field(default=64, ge=1)
+    """What is continued; an empty one stands for the beginning of a document."""
+    max_new_tokens: Tokens = Field(default=64, ge=1)
+    """The longest continuation."""
     temperature: float = Field(default=0.8, ge=0.0)
-    top_k: int = Field(default=50, ge=0)
+    """What logits are divided by; 0: always the likeliest token."""
+    top_k: Tokens = Field(default=50, ge=0)
+    """Only so many of the likeliest are drawn from; 0: all."""
     seed: int = Field(default=0, ge=0)
+    """Of the drawing."""
 
 
-class CheckpointConfig(_Table):
-    """A checkpoint every `every` steps; the last `keep_last` and the best are kept.
+class CheckpointConfig(Table):
+    """When a checkpoint is made, and which are kept."""
 
-    Those of every `keep_every` steps are kept for ever (0: none). Where there was none for
-    `every_minutes`, a temporary one is made, which goes when there is a newer one (0: never).
-    `background`: from a copy in memory, while training goes on.
-    """
-
-    every: int = Field(default=500, ge=1)
+    every: Steps = Field(default=500, ge=1)
+    """How often."""
     keep_last: int = Field(default=3, ge=1)
+    """So many of the last are kept."""
     keep_best: bool = True
-    keep_every: int = Field(default=0, ge=0)
-    every_minutes: float = Field(default=30.0, ge=0.0, allow_inf_nan=False)
+    """Whether the one with the lowest validation loss is kept."""
+    keep_every: Steps = Field(default=0, ge=0)
+    """Those of every so many steps are kept for ever; 0: none."""
+    every_minutes: Minutes = Field(default=30.0, ge=0.0, allow_inf_nan=False)
+    """Where there was none for so long, one is made that goes when there is a newer; 0: never."""
     background: bool = True
+    """Whether it is written from a copy in memory, while training goes on."""
 
 
-class ParallelConfig(_Table):
-    """How the processes that torchrun starts share the model: `ddp` copies, `fsdp` shards."""
+class ParallelConfig(Table):
+    """How the processes that torchrun starts share the model."""
 
     mode: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: a copy on each GPU; `fsdp`: a part on each."""
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """All settings of a run. One key has one name: in TOML, in overrides and in the docs."""
 
     name: str
+    """What the run is called; left out: the file's name."""
     description: str = ""
+    """A line on what it is for."""
     model: ModelConfig
+    """The architecture."""
     data: DataConfig
+    """What is trained on."""
     optim: OptimConfig = OptimConfig()
+    """The optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
+    """The learning rate over the run."""
     train: TrainConfig
+    """What is learnt, and how long."""
     eval: EvalConfig = EvalConfig()
+    """Validation."""
     sample: SampleConfig = SampleConfig()
+    """Samples."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
     track: TrackConfig = TrackConfig()
+    """Trackers."""
     parallel: ParallelConfig = ParallelConfig()
+    """Several processes."""
     guard: GuardConfig = GuardConfig()
+    """What watches over the run."""
     chat: ChatConfig = ChatConfig()
+    """Conversations."""
     base: BaseConfig = BaseConfig()
+    """The model that was started from."""
     preference: PreferenceConfig = PreferenceConfig()
+    """Preferences."""
 
     @model_validator(mode="before")
     @classmethod
@@ -177,6 +201,7 @@ class Recipe(_Table):
                 f"train.tokens_per_step = {tokens:,} is not a multiple of model.context = "
                 f"{context:,}.",
                 fix=f"Nearest: {lower:,} or {lower + context:,}.",
+                regret="R29",
             )
         if self.train.micro_batch != "auto":
             self._check_divides(self.train.micro_batch)
@@ -259,6 +284,7 @@ class Recipe(_Table):
                 f"train.micro_batch = {micro_batch} does not divide the "
                 f"{samples:,} windows of a step (train.tokens_per_step / model.context).",
                 fix=f"Valid: {', '.join(map(str, valid[:24]))}.",
+                regret="R29",
             )
 
     @property

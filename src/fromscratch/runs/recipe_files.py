@@ -6,6 +6,7 @@ refuses unknown keys with the closest known one.
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
@@ -15,6 +16,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from fromscratch.foundation.errors import UserError, did_you_mean
+from fromscratch.foundation.names import RUN_RECIPE
 from fromscratch.runs.recipe import Recipe
 from fromscratch.tokenizer.names import vocab_size_of
 
@@ -72,6 +74,8 @@ def read_recipe(name_or_path: str) -> tuple[str, str]:
         name = path.stem
     else:
         name = name_or_path
+        if path.is_dir():
+            raise _not_a_recipe(path)
         if name not in shipped_recipes():
             raise UserError(
                 f'There is no recipe "{name}".{did_you_mean(name, shipped_recipes())}',
@@ -79,6 +83,21 @@ def read_recipe(name_or_path: str) -> tuple[str, str]:
             )
         text = (resources.files("fromscratch.runs") / "recipes" / f"{name}.toml").read_text("utf-8")
     return name, text
+
+
+def _not_a_recipe(folder: Path) -> UserError:
+    """A folder where a recipe's name is wanted: a run, or what somebody wants to train on."""
+    if (folder / RUN_RECIPE).is_file():
+        return UserError(
+            f"{folder} is a run, not a recipe.",
+            fix=f"Go on with it: fromscratch resume {shlex.quote(str(folder))}; or start another "
+            f"like it: fromscratch train {shlex.quote(str(folder / RUN_RECIPE))}",
+        )
+    return UserError(
+        f"{folder} is a folder, not a recipe.",
+        fix="To train on what is in it: fromscratch train modern-124m "
+        f"data.path={shlex.quote(str(folder))}",
+    )
 
 
 def parse_recipe(
@@ -134,7 +153,7 @@ def recipe_from(values: dict[str, Any]) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        raise UserError(_first_problem(error)) from None
+        raise _first_problem(error) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -212,15 +231,17 @@ def _all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _all_keys(table, f"{prefix}{key}.")
 
 
-def _first_problem(error: ValidationError) -> str:
-    """The first of pydantic's findings as a sentence."""
+def _first_problem(error: ValidationError) -> UserError:
+    """The first of pydantic's findings, in our words."""
     first = error.errors()[0]
     if isinstance(inner := first.get("ctx", {}).get("error"), UserError):
-        return str(inner)
+        return inner
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "int_parsing":
-        return f"{key} = {first['input']!r} is not a whole number; write 10000, 10_000 or 1e4."
+        return UserError(
+            f"{key} = {first['input']!r} is not a whole number; write 10000, 10_000 or 1e4."
+        )
     if first["type"] == "missing":
-        return f'The recipe lacks "{key}".'
+        return UserError(f'The recipe lacks "{key}".')
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key} = {first['input']!r}: {message}."
+    return UserError(f"{key} = {first['input']!r}: {message}.")

@@ -6,9 +6,10 @@ for `plan`, and the sentences that `plan` and the start of a run warn with (R30)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fromscratch.foundation.advice import Advice
 from fromscratch.foundation.errors import UserError
 from fromscratch.optim.config import OptimConfig
 from fromscratch.optim.run_settings import RunSettings
@@ -22,6 +23,8 @@ _LONG = 10**9
 _DECAYED = 0.5
 # A share of the peak that moves no weight.
 _NOTHING = 1e-9
+# Adam's default (Kingma and Ba 2015); Brown et al. (2020), appendix B, trained with 0.95.
+_BOOK_BETA = 0.999
 
 
 @dataclass(frozen=True)
@@ -78,82 +81,144 @@ def plan_schedule(
     return SchedulePlan(
         words=words,
         curve=[] if steps is None else _curve(settings),
-        warnings=schedule_warnings(recipe, steps, epochs),
+        warnings=[str(advice) for advice in schedule_warnings(recipe, steps, epochs)],
         refusals=[],
     )
 
 
 def schedule_warnings(
     recipe: Recipe, steps: int | None, epochs: Mapping[str, float] | None = None
-) -> list[str]:
-    """What of a recipe's optimiser and schedules is probably not meant, a sentence each (R30).
+) -> list[Advice]:
+    """What of a recipe's optimiser and schedules is probably not meant (R30).
 
     Args:
         recipe: Whose settings can be put in force.
         steps: Of the run; None where that is not known.
         epochs: How often each source is gone through; None where that is not known.
     """
-    optim, schedule = recipe.optim, recipe.schedule
-    settings = recipe.settings(steps or _LONG)
-    end = settings.lr.at(settings.steps + 1)
-    found = []
+    given = _Given(recipe, recipe.settings(steps or _LONG), epochs)
+    return [advice for look in _RULES for advice in look(given)]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the rules look at."""
+
+    recipe: Recipe
+    settings: RunSettings
+    epochs: Mapping[str, float] | None
+
+
+def _never_decays(given: _Given) -> Iterator[Advice]:
+    end = given.settings.lr.at(given.settings.steps + 1)
     if end > _DECAYED:
-        found.append(
-            f"the learning rate never decays (it ends at {optim.lr * end:.3g}), and much of what a "
-            "run learns comes with the decay; write schedule.name=wsd"
+        yield _advice(
+            f"the learning rate never decays (it ends at {given.recipe.optim.lr * end:.3g}), and "
+            "much of what a run learns comes with the decay",
+            "write schedule.name=wsd",
         )
-    if optim.clip == 0 and not any(phase.clip for phase in settings.phases):
-        found.append(
-            "gradients are not clipped (optim.clip = 0): one bad batch can undo hours of training; "
-            "write optim.clip=1"
+
+
+def _not_clipped(given: _Given) -> Iterator[Advice]:
+    recipe = given.recipe
+    if recipe.optim.clip == 0 and not any(phase.clip for phase in recipe.train.phase):
+        yield _advice(
+            "gradients are not clipped (optim.clip = 0): one bad batch can undo hours of training",
+            "write optim.clip=1",
         )
-    if recipe.model.dropout and epochs and max(epochs.values()) <= 1.0:
-        found.append(
-            f"model.dropout = {recipe.model.dropout:g} in a run that reads no text twice "
-            f"({max(epochs.values()):.2f} epochs): there is nothing to memorise, so it only costs; "
-            "write model.dropout=0"
+
+
+def _dropout_in_one_epoch(given: _Given) -> Iterator[Advice]:
+    dropout, epochs = given.recipe.model.dropout, given.epochs
+    if dropout and epochs and max(epochs.values()) <= 1.0:
+        yield _advice(
+            f"model.dropout = {dropout:g} in a run that reads no text twice "
+            f"({max(epochs.values()):.2f} epochs): there is nothing to memorise, so it only costs",
+            "write model.dropout=0",
         )
+
+
+def _betas_of_the_book(given: _Given) -> Iterator[Advice]:
+    """The second moment's memory of 1,000 steps is torch's default, and nobody's for GPTs."""
+    recipe = given.recipe
+    finetunes = recipe.train.objective != "pretrain" or recipe.base.model
+    if recipe.optim.betas[1] >= _BOOK_BETA and not finetunes:
+        yield _advice(
+            f"optim.betas = [{recipe.optim.betas[0]:g}, {recipe.optim.betas[1]:g}] are a library's "
+            "defaults: GPT-3 and what came after train with 0.95 for the second, which forgets a "
+            "spike of the gradient in 20 steps and not in 1,000",
+            "write optim.betas=[0.9,0.95]",
+        )
+
+
+def _useless_min_lr(given: _Given) -> Iterator[Advice]:
+    schedule = given.recipe.schedule
     if schedule.name == "constant" and schedule.min_lr:
-        found.append(
+        yield _advice(
             f"schedule.min_lr = {schedule.min_lr:g} has no effect: schedule.name = "
-            '"constant" goes nowhere; write schedule.name=wsd'
+            '"constant" goes nowhere',
+            "write schedule.name=wsd",
         )
-    if schedule.weight_decay.name != "constant" and not _decays(recipe):
-        found.append(
-            "schedule.weight_decay has no effect: there is no weight decay to schedule; write "
-            "optim.weight_decay=0.1, or leave it out"
+
+
+def _useless_decay_schedule(given: _Given) -> Iterator[Advice]:
+    if given.recipe.schedule.weight_decay.name != "constant" and not _decays(given.recipe):
+        yield _advice(
+            "schedule.weight_decay has no effect: there is no weight decay to schedule",
+            "write optim.weight_decay=0.1, or leave it out",
         )
-    if schedule.momentum.warmup_steps >= settings.steps:
-        found.append(
+
+
+def _momentum_still_rising(given: _Given) -> Iterator[Advice]:
+    warmup, steps = given.recipe.schedule.momentum.warmup_steps, given.settings.steps
+    if warmup >= steps:
+        yield _advice(
             f"the momentum is still rising when the run ends: schedule.momentum.warmup_steps = "
-            f"{schedule.momentum.warmup_steps:,}, and there are {settings.steps:,} steps"
+            f"{warmup:,}, and there are {steps:,} steps",
+            f"write schedule.momentum.warmup_steps={steps // 10} or so",
         )
-    return [*found, *_phase_warnings(recipe, settings)]
 
 
-def _phase_warnings(recipe: Recipe, settings: RunSettings) -> list[str]:
+def _phases(given: _Given) -> Iterator[Advice]:
+    recipe, settings = given.recipe, given.settings
     warmup = recipe.schedule.warmup_steps
-    found = []
     for phase in recipe.train.phase:
         where = f"the [[train.phase]] from step {phase.from_step:,} on"
         if phase.from_step > settings.steps:
-            found.append(
-                f"{where} never begins: the run ends at step {settings.steps:,}; train longer, or "
-                "write train.phase=[]"
+            yield _advice(
+                f"{where} never begins: the run ends at step {settings.steps:,}",
+                "train longer, or write train.phase=[]",
             )
         elif phase.schedule is not None and phase.from_step <= warmup:
             lr = recipe.optim.lr * settings.lr.at(phase.from_step)
-            found.append(
+            yield _advice(
                 f"{where} takes over before the warmup of {warmup:,} steps has ended, so the "
-                f"learning rate never gets above {lr:.3g}; begin it later"
+                f"learning rate never gets above {lr:.3g}",
+                "begin it later",
             )
     for number, takeover in enumerate(settings.lr.takeovers):
         if settings.lr.before(number) < _NOTHING:
-            found.append(
+            yield _advice(
                 f"the [[train.phase]] from step {takeover.first:,} on begins with a learning rate "
-                "of 0, so nothing is learned in it; give the phase before it a min_lr"
+                "of 0, so nothing is learned in it",
+                "give the phase before it a min_lr",
             )
-    return found
+
+
+_RULES = (
+    _never_decays,
+    _not_clipped,
+    _dropout_in_one_epoch,
+    _betas_of_the_book,
+    _useless_min_lr,
+    _useless_decay_schedule,
+    _momentum_still_rising,
+    _phases,
+)
+
+
+def _advice(what: str, fix: str) -> Advice:
+    return Advice("R30", what, fix)
 
 
 def _decays(recipe: Recipe) -> bool:

@@ -55,7 +55,7 @@ def budget_for(recipe: Recipe, steps: int | None, question: Question) -> Budget:
     Raises:
         UserError: A number that cannot be, a device that nobody knows, or an unknown length.
     """
-    _check(question)
+    check_question(question)
     if steps is None:
         raise UserError(
             "How long this run takes depends on the length of its data (train.epochs).",
@@ -84,10 +84,15 @@ def budget_for(recipe: Recipe, steps: int | None, question: Question) -> Budget:
     )
 
 
-def _check(question: Question) -> None:
+def check_question(question: Question) -> None:
+    """Refuses numbers that cannot be.
+
+    Raises:
+        UserError: Says which.
+    """
     for option, value in (
         ("--hours", question.hours),
-        ("--budget", question.dollars),
+        ("--dollars", question.dollars),
         ("--gpus", question.gpus),
         ("--mfu", question.mfu),
     ):

@@ -27,6 +27,8 @@ from fromscratch.checkpoint.bundle import (
 from fromscratch.checkpoint.chat_template import template_in
 from fromscratch.checkpoint.hub_model import is_hub_name
 from fromscratch.checkpoint.model_files import weights_sha256
+from fromscratch.data.batches import TrainingData
+from fromscratch.data.consumption import read_before
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import read_json
 from fromscratch.foundation.names import CHECKPOINT_RECIPE, CHECKPOINT_STATE
@@ -38,6 +40,9 @@ from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.tokenizer.special import with_special_tokens
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
+
+Notes = list[tuple[str, str]]
+"""Name and sentence of what the person should know."""
 
 _FREE = {"context", "dropout", "family", "init", "init_std"}
 """What a recipe's [model] may say for itself: lowered, set, or of no meaning for weights that are
@@ -166,22 +171,43 @@ def fill_from_base(model: GPT, recipe: Recipe, tokenizer: Tokenizer) -> None:
         fill(tensor, weights[name])
 
 
-def consumed_notes(recipe: Recipe, data_fingerprint: str) -> list[tuple[str, str]]:
-    """Whether the model that is started from has been trained on the run's very data (R03)."""
-    folder = Path(recipe.base.model)
-    if not (folder / CHECKPOINT_STATE).is_file():
+def read_by(model: str) -> dict[str, float]:
+    """How often a model has gone through which texts; nothing where no run of ours made it."""
+    state = _state_of(model).get("read")
+    return dict(state) if isinstance(state, dict) else {}
+
+
+def consumed_notes(
+    recipe: Recipe, data: TrainingData, read: Mapping[str, float], *, model: str = ""
+) -> Notes:
+    """Which of the texts that come have been trained on before (R03).
+
+    Args:
+        recipe: Of the run that begins, or goes on with other data.
+        data: What comes.
+        read: What was read by then, as checkpoints keep it.
+        model: The one that begins the run; empty where it goes on.
+    """
+    before = read_before(read, data)
+    if not before:
         return []
-    state: dict[str, Any] = read_json(folder / CHECKPOINT_STATE)
-    if state.get("data_fingerprint") != data_fingerprint or not state.get("sample"):
-        return []
-    before = load_recipe(str(folder / CHECKPOINT_RECIPE))
-    said = f"{folder} was trained on {state['sample']:,} windows of this very data before"
-    if before.data.seed == recipe.data.seed:
-        said += ", and they come again in the same order; data.seed chooses another"
+    parts = [f'{epochs:.3g} times through "{name}"' for name, epochs in before.items()]
+    said = f"{model or 'the run'} was trained on this very text before: {', '.join(parts)}"
+    if _state_of(model).get("data_fingerprint") == data.fingerprint:
+        settings = load_recipe(str(Path(model) / CHECKPOINT_RECIPE))
+        if settings.data.seed == recipe.data.seed:
+            said += ", and it comes again in the same order; data.seed chooses another"
     return [("consumed_data", said)]
 
 
-def unfinetuned_notes(recipe: Recipe) -> list[tuple[str, str]]:
+def _state_of(model: str) -> dict[str, Any]:
+    """What a checkpoint of ours says of its training; nothing for another model."""
+    path = Path(model) / CHECKPOINT_STATE
+    content = read_json(path) if model and path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def unfinetuned_notes(recipe: Recipe) -> Notes:
     """Whether DPO starts from a model that has learned to answer nobody yet."""
     if recipe.train.objective != "dpo" or recipe.base.template:
         return []

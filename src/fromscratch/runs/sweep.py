@@ -36,6 +36,7 @@ def work(
     listeners: Callable[[Session], Sequence[Tracker]],
     on_begin: Callable[[Claim, bool], None],
     on_end: Callable[[Claim, TrialResult | str], None],
+    admit: Callable[[Claim], str | None] = lambda claim: None,
 ) -> bool:
     """Takes trials until there is none that nobody works on.
 
@@ -45,6 +46,7 @@ def work(
         listeners: Makes the trackers of a trial's session.
         on_begin: Told of each trial, and whether it goes on from a checkpoint.
         on_end: Told of its result, or why it has none.
+        admit: Says why a trial is left out; None where it is not.
 
     Returns:
         False when it was asked to stop.
@@ -57,6 +59,10 @@ def work(
             if claim is None:
                 return True
             _forget_the_last_trial()
+            if (refused := admit(claim)) is not None:
+                study.fail(claim.number, refused)
+                on_end(claim, refused)
+                continue
             begun = RunPaths(claim.run).recipe.is_file()
             try:
                 recipe = study.plan.recipe(claim.values)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from fromscratch.foundation.settings import Table
 
 
-class TrackConfig(BaseModel):
-    """Trackers besides the run's own files, which are always written.
-
-    `tensorboard` writes event files into RUN/tensorboard. `wandb` shows the run at Weights &
-    Biases, as WANDB_MODE says: in `wandb_project` (else WANDB_PROJECT, else "fromscratch") of
-    `wandb_entity`, called `wandb_name` (else as the run folder), in `wandb_group`, with
-    `wandb_tags`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TrackConfig(Table):
+    """Trackers besides the run's own files, which are always written."""
 
     tensorboard: bool = False
+    """Whether event files are written into RUN/tensorboard."""
     wandb: bool = False
+    """Whether Weights & Biases shows the run, as WANDB_MODE says."""
     wandb_project: str | None = None
+    """Left out: WANDB_PROJECT, else `fromscratch`."""
     wandb_entity: str | None = None
+    """Who the project belongs to; left out: wandb's own default."""
     wandb_name: str | None = None
+    """What the run is called there; left out: as its folder."""
     wandb_group: str | None = None
+    """The group that it is shown in."""
     wandb_tags: list[str] = []
+    """Its tags."""

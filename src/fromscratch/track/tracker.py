@@ -70,10 +70,22 @@ class StepResult:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """One evaluation during training, on `val_tokens` held-out targets of one set.
+    """One evaluation during training, on held-out targets of one set.
 
-    Of preferences `val_loss` is the mean over pairs, `val_ppl` and `val_bpb` are those of the
-    chosen answers, and `measures` has what `StepResult` has, of the held-out pairs.
+    Of preferences `val_loss` is the mean over pairs; `val_ppl` and `val_bpb` are those of the
+    chosen answers.
+
+    Attributes:
+        step: Updates before it.
+        tokens: Targets trained on so far.
+        set: The name of the validation set.
+        val_loss: Mean over its targets, in nats per token.
+        val_ppl: Perplexity, e to that power.
+        val_bpb: Bits per byte of text, which compare across tokenizers.
+        seconds: Training time so far, over all sessions.
+        eval_seconds: Of this evaluation.
+        val_tokens: Targets that it is over.
+        measures: Of preferences, what `StepResult` has, of the held-out pairs.
     """
 
     step: int
@@ -130,7 +142,14 @@ def is_of_a_duty(row: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """One continuation written by the model during training."""
+    """One continuation written by the model during training.
+
+    Attributes:
+        step: Updates before it.
+        prompt: What was continued.
+        text: How.
+        seed: Of the drawing.
+    """
 
     step: int
     prompt: str

@@ -21,6 +21,7 @@ import torch
 from fromscratch.checkpoint.state import TrainState
 from fromscratch.checkpoint.store import CheckpointStore
 from fromscratch.data.batches import TrainingData
+from fromscratch.data.consumption import read_more
 from fromscratch.foundation.errors import Interrupted
 from fromscratch.foundation.hardware import peak_memory_gb
 from fromscratch.foundation.schedules import StepSettings
@@ -243,6 +244,7 @@ class Trainer:
             self._event("overflow", message, step=step)
         progress.step = step
         progress.sample = self.data.after(first, config.samples_per_step, skipped)
+        progress.read = read_more(progress.read, self.data, first, progress.sample, skipped)
         progress.tokens += outcome.n_targets
         progress.seconds = self._elapsed()
         progress.duties_done = False

@@ -17,9 +17,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.settings import Steps, Table
 
 if TYPE_CHECKING:
     import torch
@@ -28,17 +29,13 @@ LOWEST, HIGHEST = 1.0, 2.0**24
 """Below 1 a gradient overflows fp16 unscaled, which no scale mends; 2**24 is Apex's bound."""
 
 
-class LossScaleConfig(BaseModel):
-    """The `[train.loss_scale]` table: only `precision = "fp16"` has a use for it.
-
-    `initial` is the scale of the first step, a power of two; `growth_interval` the number of
-    updates in a row without an overflow after which it is doubled.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class LossScaleConfig(Table):
+    """The `[train.loss_scale]` table: only `precision = "fp16"` has a use for it."""
 
     initial: int = Field(default=65_536, ge=int(LOWEST), le=int(HIGHEST))
-    growth_interval: int = Field(default=2_000, ge=1)
+    """The scale of the first step, a power of two."""
+    growth_interval: Steps = Field(default=2_000, ge=1)
+    """Updates in a row without an overflow after which it is doubled."""
 
     @model_validator(mode="after")
     def _check(self) -> LossScaleConfig:

@@ -174,7 +174,10 @@ def read_config(hf: Mapping[str, Any]) -> ModelConfig:
         why = first.get("ctx", {}).get("error")
         if not isinstance(why, UserError):
             why = ".".join(map(str, first["loc"])) + ": " + first["msg"]
-        raise UserError(f"config.json describes a model that cannot be built. {why}") from None
+        raise UserError(
+            f"config.json describes a model that cannot be built. {why}",
+            regret=why.regret if isinstance(why, UserError) else None,
+        ) from None
     raise UserError(
         f'config.json has model_type "{kind}"; this package reads "gpt2" and "qwen3".',
         fix="Use a GPT-2 or dense Qwen3 model folder.",
@@ -192,6 +195,7 @@ def _check_fits(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
         if found != shape:
             raise UserError(
                 f"The tensor {expected.name} has shape {found} where config.json says {shape}: "
-                "config.json and weights do not belong together."
+                "config.json and weights do not belong together.",
+                regret="R48",
             )
     take.finish()

@@ -27,7 +27,7 @@ class Taker:
 
     def __call__(self, name: str) -> Tensor:
         if name not in self.left:
-            raise UserError(f"The weights lack the tensor {name}: not a whole model.")
+            raise UserError(f"The weights lack the tensor {name}: not a whole model.", regret="R48")
         self.left.remove(name)
         return self._tensors[name]
 
@@ -38,7 +38,8 @@ class Taker:
             out[name] = tensor
         elif not torch.equal(tensor, torch.full_like(tensor, 0.0 if is_bias else 1.0)):
             raise UserError(
-                f"The weights hold values for {name}, which the model's configuration leaves out."
+                f"The weights hold values for {name}, which the model's configuration leaves out.",
+                regret="R48",
             )
 
     def head(self, out: Tensors, config: ModelConfig) -> None:
@@ -46,12 +47,16 @@ class Taker:
         head = self("lm_head.weight") if "lm_head.weight" in self.left else None
         if not config.tie_embeddings:
             if head is None:
-                raise UserError("The weights lack lm_head.weight, though their config says untied.")
+                raise UserError(
+                    "The weights lack lm_head.weight, though their config says untied.",
+                    regret="R48",
+                )
             out["head.weight"] = head
         elif head is not None and not torch.equal(head, out["embed.weight"]):
             raise UserError(
                 "The weights hold an lm_head.weight of its own, though their config says that it "
-                "is tied to the embedding."
+                "is tied to the embedding.",
+                regret="R48",
             )
 
     def finish(self) -> None:
@@ -59,7 +64,8 @@ class Taker:
             names = ", ".join(sorted(self.left)[:3])
             raise UserError(
                 f"The weights hold {len(self.left)} tensors that the model has no place for "
-                f"({names}, ...): config.json and weights do not belong together."
+                f"({names}, ...): config.json and weights do not belong together.",
+                regret="R48",
             )
 
 

@@ -1,0 +1,1 @@
+"""What people regret about training at home, and what is checked before they do."""
