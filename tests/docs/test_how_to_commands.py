@@ -30,12 +30,9 @@ SMALL = (
     "train.steps=4 train.micro_batch=1 train.precision=fp32 eval.tokens=512 eval.every=0 "
     "sample.every=0 schedule.warmup_steps=1"
 )
-NARROW = "model.d_model=32 model.d_ff=64 model.n_head=2 eval.tokens=2048"
 """Put before what a page says, which therefore holds."""
 SHORTER = {
     "model.n_layer=4 model.d_model=256 model.d_ff=1024": "model.n_layer=1",
-    "train try": f"train try {NARROW}",
-    "bench try": f"bench try {NARROW}",
     "train modern-124m": f"train modern-124m {SMALL}",
     "train minigpt-124m": f"train minigpt-124m {SMALL}",
     "bench modern-124m --precision bf16": f"bench modern-124m {SMALL} --micro-batch 2",
