@@ -12,7 +12,9 @@ import sys
 import sysconfig
 import textwrap
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow
@@ -69,10 +71,12 @@ RUN_PAGES = {
             "report",
             "tokenizers",
             "training",
+            "tutorial",
         )
     ),
+    *(page for page in PAGES if page.startswith("docs/how-to/")),
 }
-"""Those whose commands are run by a test below."""
+"""Those whose commands are run by a test, below or in test_how_to_commands.py."""
 
 
 @pytest.fixture
@@ -92,6 +96,9 @@ def newcomer(tmp_path: Path, forks: Forks) -> Path:
         f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"\n'
     )
     launcher.chmod(program.stat().st_mode | stat.S_IXUSR)
+    python = program.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(launcher.stat().st_mode)
     return tmp_path
 
 
@@ -134,11 +141,11 @@ def collector(newcomer: Path) -> Path:
     return newcomer
 
 
-def run_page(page: str, place: Path) -> int:
+def run_page(page: str, place: Path, shorter: Mapping[str, str] = MappingProxyType({})) -> int:
     """Runs a page's commands one after the other; returns how many there were."""
-    ours = [(c, code) for c, code in commands(page) if "fromscratch " in c]
+    ours = [(c, code) for c, code in commands(page) if re.search(r"fromscratch |^python ", c)]
     for command, code in ours:
-        for long, short in SHORTER.items():
+        for long, short in (SHORTER | dict(shorter)).items():
             command = command.replace(long, short)
         command = re.sub(r"fromscratch (train |bench |plan |)try\b", rf"\g<0> {NARROWER}", command)
         if "fromscratch prepare" in command and "--tokenizer" not in command:

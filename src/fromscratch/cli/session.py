@@ -43,7 +43,9 @@ def say_how_to_use(session: Session) -> None:
         say(f"talk to it: fromscratch chat {run}")
     else:
         prompt = next(iter(session.recipe.sample.prompts), "")
-        say(f"let it write: fromscratch generate {run} {shlex.quote(prompt)}")
+        begin = shlex.quote(prompt.split("\n")[0])
+        say(f"let it write: fromscratch generate {run} {begin}")
+        say(f"teach it to answer: fromscratch train sft-110 --from {run} data.path=FILE.json")
 
 
 def answer_test_examples(session: Session) -> None:

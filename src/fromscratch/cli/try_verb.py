@@ -128,3 +128,4 @@ def _print_next(folder: Path, steps: int, prompt: str) -> None:
     say(f"   train on    fromscratch resume {run} train.steps={2 * steps}")
     say("   your text   fromscratch try --data PATH --minutes 10")
     say("   for real    fromscratch plan modern-124m")
+    say("   to a chat   docs/tutorial.md goes on from here")
