@@ -9,7 +9,7 @@ and exit code 2, with --json as without.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
@@ -340,9 +340,86 @@ class ImportedLogs(Shape):
     skipped: list[dict[str, Any]]
 
 
+class DoctorFinding(Shape):
+    """What would be regretted; `severity` is refused or warned, `id` one of docs/regrets.md."""
+
+    id: str
+    severity: Literal["refused", "warned"]
+    what: str
+    fix: str
+    about: str
+
+
+class Examined(Shape):
+    """`doctor`; `example` holds stretches of tokens, learned or not."""
+
+    what: list[str]
+    refused: bool
+    findings: list[DoctorFinding]
+    checks: list[dict[str, str]]
+    example: list[dict[str, Any]]
+
+
+class LookedFor(Shape):
+    """`doctor --against`."""
+
+    data: str
+    ngram: int
+    tokens: int
+    looked_at: float
+    files: list[dict[str, Any]]
+
+
+class Explained(Shape):
+    """`doctor --explain`."""
+
+    id: str
+    title: str
+    verdict: str
+    story: str
+    here: str
+    besides: str | None
+    checks: list[str]
+
+
+class Scaled(Shape):
+    """`scale`: the ladder's runs, the law through them, and the answers."""
+
+    folder: str
+    finished: bool
+    budget: float
+    spent: float
+    runs: list[dict[str, Any]]
+    format: int
+    recipe: str
+    fit: dict[str, Any]
+    bits_per_nat: float
+    data: dict[str, Any]
+    eval_tokens: int
+    context: int
+    answers: list[dict[str, Any]]
+
+
+class Environment(Shape):
+    """`env`."""
+
+    fromscratch: dict[str, Any]
+    python: dict[str, Any]
+    machine: dict[str, Any]
+    torch: dict[str, Any]
+    devices: dict[str, Any]
+    chosen: dict[str, Any]
+    packages: dict[str, Any]
+    folders: dict[str, Any]
+    variables: dict[str, Any]
+
+
 SHAPES: Mapping[str, Any] = {
     "plan": Planned,
+    "scale": Scaled,
     "bench": Benched,
+    "doctor": RootModel[Examined | LookedFor | Explained],
+    "env": Environment,
     "prepare": RootModel[PreparedText | Queued],
     "data show": Shown,
     "data merge": PreparedText,
