@@ -1,8 +1,11 @@
 """`fromscratch doctor`, as a person and as a program see it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.forking.forks import Answer
 
 
 def test_a_recipe_with_two_mistakes(fromscratch: Callable) -> None:
@@ -78,3 +81,104 @@ def test_a_finetuning_recipe_shows_what_is_learned(fromscratch: Callable, place:
     refused = fromscratch("doctor", *words[:3], "data.path=mute.json", "--json")
     assert refused.code == 1
     assert [f["id"] for f in json.loads(refused.out)["findings"]] == ["R51"]
+
+
+def found_in(answer: Answer) -> list[tuple[str, str]]:
+    return [(f["id"], f["severity"]) for f in json.loads(answer.out)["findings"]]
+
+
+def test_what_train_would_refuse_of_the_data_is_refused(fromscratch: Callable, place: Path) -> None:
+    """Nothing is prepared for it, and nothing else is said of it than `train` says."""
+    before = sorted(place.iterdir())
+    for change, words in (
+        ("data.path=nowhere.txt", "nowhere.txt does not exist"),
+        ("data.path=data-bpe-300", 'was prepared with the tokenizer "bpe:300"'),
+        ("model.vocab_size=100", "257 ids and the model's vocabulary 100"),
+    ):
+        told = fromscratch("doctor", "tiny.toml", change, "--json")
+        assert told.code == 1, told
+        refused = [f for f in json.loads(told.out)["findings"] if f["severity"] == "refused"]
+        assert [words in f["what"] for f in refused] == [True]
+        train = fromscratch("train", "tiny.toml", change, "--run", "refused")
+        assert (train.code, words in train.err.replace("\n", " ")) == (2, True)
+    mixture = (place / "tiny.toml").read_text().replace('path = "data-bytes"\n', "")
+    source = '[[data.source]]\nname = "n"\npath = "data-bytes"\nmax_epochs = 0.01\n'
+    (place / "limited.toml").write_text(mixture.replace("[train]", f"{source}\n[train]"))
+    told = fromscratch("doctor", "limited.toml", "train.steps=400", "--json")
+    assert ("R15", "refused") in found_in(told)
+    assert sorted(place.iterdir()) == sorted([*before, place / "limited.toml"])
+
+
+def test_a_text_that_train_has_prepared_already_is_found(
+    fromscratch: Callable, place: Path
+) -> None:
+    (place / "raw.txt").write_text("\n\n".join(f"Paragraph {i} says it all." for i in range(90)))
+    words = ["tiny.toml", "data.path=raw.txt", "data.documents=paragraph", "data.val_fraction=0.2"]
+    first = fromscratch("doctor", *words, "train.steps=3000", "--json")
+    assert "the text has 2." in first.out, first
+    assert "are gone through about" in first.out
+    assert fromscratch("train", *words, "--run", "of-raw").code == 0
+    second = fromscratch("doctor", *words, "train.steps=3000", "--json")
+    assert 'the text of \\"raw' in second.out
+    assert ("R04", "warned") in found_in(second), "so little is held out"
+    again = fromscratch("doctor", *words, "--from", "of-raw", "--json")
+    assert ("R03", "warned") in found_in(again)
+    assert ("R03", "warned") not in found_in(second)
+
+
+def test_a_run_that_was_killed_and_one_that_was_changed_on_purpose(
+    fromscratch: Callable, place: Path
+) -> None:
+    run = Path(shutil.copytree(place / "run", place / "a killed run", symlinks=True))
+    events = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    (run / "events.jsonl").write_text("".join(e for e in events if '"finished"' not in e))
+    told = fromscratch("doctor", str(run), "--json")
+    (killed,) = (f for f in json.loads(told.out)["findings"] if f["id"] == "R42")
+    assert "nothing trains it" in killed["what"]
+    assert killed["fix"] == f"go on with: fromscratch resume '{run}'"
+
+    checkpoint = (run / "checkpoints/latest").resolve()
+    (checkpoint / "model.safetensors").write_bytes(b"cut")
+    told = fromscratch("doctor", str(run), "--json")
+    (damaged,) = (f for f in json.loads(told.out)["findings"] if f["id"] == "R35")
+    assert "model.safetensors has 3 bytes instead of" in damaged["what"]
+    (checkpoint / "recipe.toml").write_bytes(b"\xff\xfe")
+    assert fromscratch("doctor", str(run)).code == 0
+
+    longer = Path(shutil.copytree(place / "run", place / "longer", symlinks=True))
+    assert fromscratch("resume", str(longer), "train.steps=40").code == 0
+    assert ("R37", "warned") not in found_in(fromscratch("doctor", str(longer), "--json"))
+
+
+def test_damaged_folders_are_findings_and_slips_are_mistakes(
+    fromscratch: Callable, place: Path
+) -> None:
+    (place / "broken").mkdir()
+    (place / "broken/manifest.json").write_text('{"tokenizer_fingerprint": ')
+    assert fromscratch("doctor", "broken").code == 1
+    (place / "talk2.json").write_text('[{"prompt": "a", "completion": "b"}, {"prompt": "c"}]')
+    for words in (
+        ["doctor", "tiny.toml", "nosuch.key=1"],
+        ["doctor", "tiny.toml", "foo"],
+        ["doctor", "text/1.txt"],
+        ["doctor", "sft-fgpt"],
+        ["doctor", "."],
+    ):
+        answer = fromscratch(*words)
+        assert (answer.code, answer.out) == (2, ""), answer
+    assert "fromscratch doctor sft-fgpt --from MODEL" in fromscratch("doctor", "sft-fgpt").err
+    assert "It has runs in it: fromscratch doctor" in fromscratch("doctor", ".").err
+    assert "data.path=text/1.txt" in fromscratch("doctor", "text/1.txt").err
+
+
+def test_examples_that_are_damaged(fromscratch: Callable, place: Path) -> None:
+    records = [{"prompt": f"Say {i}", "completion": "no"} for i in range(30)]
+    (place / "cut.json").write_text(json.dumps(records))
+    made = fromscratch("doctor", "sft-fgpt", "--from", "run", "data.path=cut.json",
+                       "model.context=32", "train.micro_batch=2", "--json")  # fmt: skip
+    assert made.code == 0, made
+    (folder,) = (place / "prepared").glob("cut-*")
+    (folder / "ids.npy").write_bytes((folder / "ids.npy").read_bytes()[:40])
+    answer = fromscratch("doctor", str(folder), "--json")
+    assert answer.code == 1
+    assert [severity for _, severity in found_in(answer)] == ["refused"]

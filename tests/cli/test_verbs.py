@@ -1,8 +1,8 @@
 """The verbs, really run."""
 
 import json
-import shutil
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable

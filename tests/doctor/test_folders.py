@@ -90,7 +90,7 @@ def test_text_that_changed_since_is_named(data: Path, tmp_path: Path) -> None:
         os.utime(tmp_path / "text" / name, (later, later))
     (finding,) = found(data)
     assert finding.id == "R13"
-    assert "3.txt and 1 more changed after this data was prepared" in finding.what
+    assert "3.txt and 1 more was written after this data was prepared" in finding.what
 
 
 def test_nothing_held_out_and_chat_markers_as_text(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_what_a_run_went_through(run: Path) -> None:
     event(run, event="stopped", step=3)
     assert of_the_run(run) == ["R26 warned", "R03 warned", "R42 warned"]
     (refused,) = (f for f in found(run) if f.id == "R26")
-    assert "1 updates were refused and 1 times it went back" in refused.what
+    assert "refused updates: 1; ways back to a checkpoint: 1" in refused.what
 
 
 def test_a_stopped_run_whose_data_is_gone_is_refused(run: Path, finished: Path) -> None:

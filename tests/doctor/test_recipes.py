@@ -45,6 +45,7 @@ SYSTEMS = {
         "transformer-room-3m",
         [],
         {
+            'R15 warned: the text of "tiny_shakespeare.txt" is gone through 40.0 times',
             "R30 warned: the learning rate never decays (it ends at 0.001)",
             "R30 warned: gradients are not clipped (optim.clip = 0)",
             "R30 warned: optim.betas = [0.9, 0.999] are a library's defaults",

@@ -81,7 +81,7 @@ WARNED = {
     "hardly decayed": (
         ["schedule.min_lr=4e-4", "optim.lr=6e-4"],
         "the learning rate never decays (it ends at 0.0004)",
-        "schedule.name=wsd",
+        "write a smaller schedule.min_lr, such as 6e-05",
     ),
     "not clipped": (["optim.clip=0"], "gradients are not clipped", "optim.clip=1"),
     "dropout": (["model.dropout=0.2"], "model.dropout = 0.2", "model.dropout=0"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,13 +101,14 @@ def _examine_recipe(
         Examined,
         examine_data_of,
         examine_recipe,
+        on_its_data,
         prepared_data_of,
     )
     from fromscratch.doctor.finding import refusal
     from fromscratch.doctor.machine import this_machine
     from fromscratch.runs.recipe_files import load_recipe, read_recipe
 
-    name, _ = read_recipe(recipe)
+    name = _name_of(recipe, read_recipe)
     complete = None
     if start is not None:
         from fromscratch.runs.starting_model import find_starting_model
@@ -114,13 +116,33 @@ def _examine_recipe(
         complete = find_starting_model(start).complete
     try:
         resolved = load_recipe(recipe, overrides, complete=complete)
+    except UserError as error:
+        if error.regret is None:  # a slip in what was typed, or a recipe that is none
+            fix = error.fix and error.fix.replace("fromscratch train ", "fromscratch doctor ")
+            raise UserError(error.what, fix=fix) from None
+        return Examined([refusal(error, name)]), []
+    try:
         if resolved.train.objective != "pretrain" and resolved.data.path:
             resolved = _with_examples(resolved)
     except UserError as error:
         return Examined([refusal(error, name)]), []
+    on_data = Examined()
+    if resolved.train.objective == "pretrain":
+        resolved, on_data = on_its_data(resolved)
     examined = examine_recipe(resolved, machine=this_machine(resolved))
-    examined += examine_data_of(resolved)
+    examined += on_data + examine_data_of(resolved)
     return examined, _first_example(prepared_data_of(resolved))
+
+
+def _name_of(recipe: str, read: Callable[[str], tuple[str, str]]) -> str:
+    """A recipe's name; a text that is given instead is told apart."""
+    path = Path(recipe).expanduser()
+    if path.is_file() and path.suffix != ".toml":
+        raise UserError(
+            f"{path} is a text, and no recipe.",
+            fix=f"Look at a recipe on it: fromscratch doctor modern-124m data.path={path}",
+        )
+    return read(recipe)[0]
 
 
 def _with_examples(recipe: Recipe) -> Recipe:
@@ -138,8 +160,9 @@ def _first_example(folders: Sequence[Path]) -> list[Stretch]:
     from fromscratch.doctor.example_tokens import first_example
 
     for folder in folders:
-        if is_examples(folder):
-            return first_example(Examples(folder))
+        with suppress(UserError, OSError):  # a damaged one is among the findings
+            if is_examples(folder):
+                return first_example(Examples(folder))
     return []
 
 
@@ -171,7 +194,7 @@ def _print_finding(finding: Finding) -> None:
     label = f"{finding.severity:<8}"
     colour = _COLOURS[finding.severity]
     lines = textwrap.wrap(finding.what, max(30, out.width - len(_INDENT)), break_on_hyphens=False)
-    out.print(f"  [{colour}]{label}[/] {finding.id:<3} ", end="")
+    out.print(f"  [{colour}]{label}[/] {finding.id:<3} ", end="", highlight=False)
     for number, line in enumerate(lines):
         say(line if number == 0 else f"{_INDENT}{line}")
     mended = f"-> {finding.fix}" if finding.fix else ""
@@ -211,7 +234,7 @@ def _print_verdict(examined: Examined) -> None:
     ]
     told = next((f.id for f in examined.findings if f.id), None)
     said = f"{checks} checks: {', '.join(counts)}." if checks else f"{', '.join(counts)}."
-    more = f" What became of others: fromscratch doctor --explain {told}" if told else ""
+    more = f" More about {told}: fromscratch doctor --explain {told}" if told else ""
     say()
     paragraph(said + more)
 

@@ -348,6 +348,7 @@ class DoctorFinding(Shape):
     what: str
     fix: str
     about: str
+    check: str
 
 
 class Examined(Shape):

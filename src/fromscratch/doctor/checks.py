@@ -7,6 +7,7 @@ docs/regrets.md: a design that rules it out, and its test.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,34 @@ def prepared_data_of(recipe: Recipe) -> list[Path]:
     return [f for f in folders if f.is_dir() and (is_prepared(f) or is_examples(f))]
 
 
+def on_its_data(recipe: Recipe) -> tuple[Recipe, Examined]:
+    """A recipe that names the prepared data it would train on, and what opening that shows.
+
+    Nothing is prepared here, and no hub is asked: a recipe whose text is not prepared stays as it
+    is. What `train` would refuse of the data is refused, and text that the starting model has read
+    is said (R03).
+    """
+    from fromscratch.data.consumption import read_before
+    from fromscratch.data.watching import unwatched
+    from fromscratch.runs.objectives import open_training_data
+    from fromscratch.runs.opened_data import already_prepared
+    from fromscratch.runs.starting_model import consumed_notes, read_by
+
+    checked = [("R03", "its tokens are new"), ("", "its data goes with it")]
+    try:
+        folders = already_prepared(recipe.data)
+        if folders is None:
+            return recipe, Examined()
+        data = open_training_data(recipe, unwatched).training
+    except UserError as error:
+        return recipe, Examined([refusal(error, recipe.name)], checked)
+    base = recipe.base.model
+    notes = consumed_notes(recipe, data, read_before(read_by(base), data), model=base)
+    fix = "write data.seed=1 for another order, or give new text"
+    found = [Finding("R03", "warned", said, fix, recipe.name, checked[0][1]) for _, said in notes]
+    return recipe.on_data(folders), Examined(found, checked)
+
+
 def examine_data_of(recipe: Recipe) -> Examined:
     """Looks at a recipe's data, so far as it is prepared; leaves out what the recipe mends."""
     found = Examined()
@@ -114,19 +143,22 @@ def examine_folder(folder: Path) -> Examined:
     """
     from fromscratch.data.examples import is_examples
     from fromscratch.data.shards import is_prepared
-    from fromscratch.foundation.names import CHECKPOINT_CONFIG
+    from fromscratch.foundation.names import CHECKPOINT_CONFIG, DATA_MANIFEST
     from fromscratch.report.read import is_run
 
     about = str(folder)
     if (folder / CHECKPOINT_CONFIG).is_file():
         return _examine_model(folder, about)
-    if is_prepared(folder) or is_examples(folder):
+    if (folder / DATA_MANIFEST).is_file() or is_prepared(folder) or is_examples(folder):
         return _examine_data(folder, about)
     if is_run(folder):
         return _examine_run(folder, about)
+    inside = sorted(p.name for p in folder.iterdir() if p.is_dir() and is_run(p))[:5]
     raise UserError(
         f"{folder} is no prepared data, no run and no model.",
-        fix="Name a recipe, or a folder that prepare, train or Hugging Face wrote.",
+        fix=f"It has runs in it: fromscratch doctor {shlex.quote(str(folder / inside[0]))}"
+        if inside
+        else "Name a recipe, or a folder that prepare, train or Hugging Face wrote.",
     )
 
 
@@ -176,11 +208,15 @@ def _examine_run(folder: Path, about: str) -> Examined:
         recipe = _recipe_of(folder)
     except UserError as error:
         return found + Examined([refusal(error, str(subject.paths.recipe))])
-    said = {finding.id for finding in found.findings}
+    # What a check of the same name saw in the curves is not said once more of the recipe.
+    said = {(finding.id, finding.check) for finding in found.findings}
     of_recipe = examine_recipe(recipe, steps=subject.facts.planned_steps)
-    kept = [finding for finding in of_recipe.findings if finding.id not in said]
+    kept = [f for f in of_recipe.findings if (f.id, f.check) not in said]
     found += Examined(kept, of_recipe.checked)
-    return found + examine_data_of(recipe)
+    of_data = examine_data_of(recipe)
+    if subject.facts.state == "finished":  # its text may change now
+        of_data = Examined([f for f in of_data.findings if f.id != "R13"], of_data.checked)
+    return found + of_data
 
 
 def data_of_run(folder: Path) -> list[Path]:
@@ -204,4 +240,5 @@ def _examine(checks: Iterable[Check[Subject]], subject: Subject, about: str) -> 
         found = Examined(check.findings(subject, about), [(check.id, check.name)])
         examined = examined + found
     # One cause can stop several checks: it is said once.
-    return Examined(list(dict.fromkeys(examined.findings)), examined.checked)
+    once = {(f.id, f.severity, f.what, f.fix): f for f in reversed(examined.findings)}
+    return Examined([*reversed(once.values())], examined.checked)

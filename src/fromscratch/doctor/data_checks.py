@@ -6,6 +6,7 @@ takes seconds: `LOOKED_AT` tokens of each split, spread evenly; `data show` read
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,8 +110,9 @@ def _newer(sources: list[tuple[str, str]], made: float) -> Iterator[Advice]:
             more = f" and {len(later) - 1:,} more" if len(later) > 1 else ""
             yield Advice(
                 "R13",
-                f'of "{name}", {later[0]}{more} changed after this data was prepared from it',
-                "prepare it again into a new folder: fromscratch prepare SOURCE --out DATA",
+                f'of "{name}", {later[0]}{more} was written after this data was prepared from it',
+                "where the text is another one, prepare it again: fromscratch prepare "
+                f"{shlex.quote(spec)} --out DATA",
             )
 
 

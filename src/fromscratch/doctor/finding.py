@@ -25,6 +25,7 @@ class Finding:
         what: What is so, in the person's own numbers.
         fix: The command, or the line of the recipe, that mends it; may be empty.
         about: What was looked at: a recipe's name, or a folder.
+        check: The name of the check that found it.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Finding:
     what: str
     fix: str
     about: str
+    check: str = ""
 
     def __str__(self) -> str:
         said = f"{self.what}; {self.fix}" if self.fix else self.what
@@ -43,7 +45,7 @@ class Check(Generic[Subject]):
     """One regret, looked for in one kind of thing.
 
     Attributes:
-        id: Which regret.
+        id: Which regret; empty where it is none that is written down.
         name: What is looked for, in a few words.
         look: Gives a piece of advice for each place where it is so.
         severity: How grave it is.
@@ -58,13 +60,15 @@ class Check(Generic[Subject]):
         """What it finds; a refusal that comes up while it looks is a finding too."""
         try:
             return [
-                Finding(advice.regret, self.severity, advice.what, advice.fix, about)
+                Finding(advice.regret, self.severity, advice.what, advice.fix, about, self.name)
                 for advice in self.look(subject)
             ]
         except UserError as error:
-            return [refusal(error, about)]
+            return [refusal(error, about, self.name)]
+        except (OSError, UnicodeError) as error:  # a damaged folder is looked at all the same
+            return [Finding(self.id, "warned", f"it cannot be read: {error}", "", about, self.name)]
 
 
-def refusal(error: UserError, about: str) -> Finding:
+def refusal(error: UserError, about: str, check: str = "") -> Finding:
     """What is refused, as a finding."""
-    return Finding(error.regret or "", "refused", error.what, error.fix or "", about)
+    return Finding(error.regret or "", "refused", error.what, error.fix or "", about, check)

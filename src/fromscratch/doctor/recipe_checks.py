@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fromscratch.chat.rendering import text_template
+from fromscratch.data.embedded import is_embedded
+from fromscratch.data.hub import HUB_PREFIX
+from fromscratch.data.listing import matching_files
 from fromscratch.doctor.finding import Check
 from fromscratch.foundation.advice import Advice
 from fromscratch.foundation.errors import UserError
@@ -33,6 +36,8 @@ _WORTH_REPEATING = 4.0
 # Up to this scale fp16 rounds a good part of a language model's gradients to zero.
 _NO_SCALE = 256
 _LOST_SHARE = 0.1
+# Of English with a vocabulary of some tens of thousands; smaller ones have fewer.
+_BYTES_A_TOKEN = 4.0
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,18 @@ class RecipeSubject:
         data = self.recipe.data
         if data.source or data.path is None:
             return list(data.source)
-        return [SourceConfig(name=data.path, path=data.path, render=data.render)]
+        name = data.path if data.path.startswith(HUB_PREFIX) else Path(data.path).name
+        return [SourceConfig(name=name, path=data.path, render=data.render)]
 
     @property
     def epochs(self) -> Mapping[str, float]:
         """How often each source is gone through, of those where that is known."""
-        mixture = self.plan.mixture
-        if mixture is None:
-            return {}
-        return {s.name: s.epochs for s in mixture.sources if s.epochs is not None}
+        mixture, recipe = self.plan.mixture, self.recipe
+        known = {} if mixture is None else {s.name: s.epochs for s in mixture.sources}
+        if recipe.train.epochs is not None and len(self.sources) == 1:
+            known = {self.sources[0].name: recipe.train.epochs}
+        names = {source.path: source.name for source in self.sources}
+        return {names.get(n, n): epochs for n, epochs in known.items() if epochs is not None}
 
     @property
     def pretrains(self) -> bool:
@@ -185,6 +193,37 @@ def _repeated(subject: RecipeSubject) -> Iterator[Advice]:
             )
 
 
+def _repeated_raw(subject: RecipeSubject) -> Iterator[Advice]:
+    """Of text that is not prepared yet, how often it is read, from its size in bytes."""
+    total, tokenizer = subject.plan.total_tokens, subject.recipe.data.tokenizer
+    if subject.epochs or not subject.pretrains or total is None:
+        return
+    n_bytes = 0
+    for source in subject.sources:
+        if source.path.startswith(HUB_PREFIX) or is_embedded(source.path):
+            return
+        try:
+            files, _ = matching_files(source.path)
+        except UserError:  # it is elsewhere
+            return
+        n_bytes += sum(path.stat().st_size for path in files if path.is_file())
+    tokens = n_bytes / (1 if tokenizer in ("bytes", "chars") else _BYTES_A_TOKEN)
+    if tokens and total / tokens > 2 * _WORTH_REPEATING:
+        yield Advice(
+            "R15",
+            f"the text has {short(n_bytes)} bytes, perhaps {short(tokens)} tokens, which are gone "
+            f"through about {significant(total / tokens, 2)} times: beyond four times it teaches "
+            "less and less, and a small corpus is learned by heart",
+            "give more text, or a smaller train.steps",
+        )
+
+
+def _too_often(subject: RecipeSubject) -> Iterator[Advice]:
+    """What a [[data.source]] forbids by its max_epochs."""
+    for refusal in [] if subject.plan.mixture is None else subject.plan.mixture.refusals:
+        yield Advice("R15", refusal.rstrip("."), "")
+
+
 def _unscaled(subject: RecipeSubject) -> Iterator[Advice]:
     train = subject.recipe.train
     scale = train.loss_scale.initial
@@ -234,7 +273,12 @@ def _disk(subject: RecipeSubject) -> Iterator[Advice]:
             "R35",
             f"the checkpoints take up to {gigabytes(needed)}, and the disk has {gigabytes(free)} "
             "free",
-            "make room, choose another --run, or write checkpoint.keep_last=1",
+            "make room, choose another --run, or write "
+            + (
+                "a larger checkpoint.keep_every"
+                if subject.recipe.checkpoint.keep_every
+                else "checkpoint.keep_last=1"
+            ),
         )
 
 
@@ -243,12 +287,17 @@ def _memory(subject: RecipeSubject) -> Iterator[Advice]:
     if machine is None or machine.memory_bytes is None:
         return
     if plan.memory.total > machine.memory_bytes:
+        smaller = (
+            "write train.micro_batch=auto, which finds the largest that fits before step 1"
+            if plan.memory_micro_batch > 1
+            else "write train.activation_checkpointing=true, or a smaller model.context or model"
+        )
         yield Advice(
             "R39",
-            f"a step of {plan.memory_micro_batch} windows needs about "
+            f"a step with micro-batch {plan.memory_micro_batch} needs about "
             f"{gigabytes(plan.memory.total)}, and here {gigabytes(machine.memory_bytes)} are free "
             f"({machine.device})",
-            "write train.micro_batch=auto, which finds the largest that fits before step 1",
+            smaller,
         )
 
 
@@ -264,12 +313,13 @@ def _seldom_saved(subject: RecipeSubject) -> Iterator[Advice]:
 
 
 def _no_samples(subject: RecipeSubject) -> Iterator[Advice]:
-    sample = subject.recipe.sample
-    if sample.every == 0 or not sample.prompts:
+    sample, steps = subject.recipe.sample, subject.plan.steps
+    if sample.every == 0 or not sample.prompts or (steps and sample.every > steps):
+        often = min(500, max(1, (steps or 2_500) // 5))
         yield Advice(
             "R47",
             "no text is sampled before the end, so nobody sees what the losses mean",
-            "write sample.every=500" if sample.prompts else 'write sample.prompts=["Once"]',
+            f"write sample.every={often}" if sample.prompts else 'write sample.prompts=["Once"]',
         )
 
 
@@ -308,7 +358,9 @@ RECIPE_CHECKS: tuple[Check[RecipeSubject], ...] = (
     Check("R04", "text is held out", _nothing_held_out),
     Check("R01", "no jump between stages", _jumps),
     Check("R15", "enough tokens for the size", _too_few_tokens),
+    Check("R15", "no more passes than allowed", _too_often, "refused"),
     Check("R15", "text is not repeated too often", _repeated),
+    Check("R15", "text that is still to be prepared is enough", _repeated_raw),
     Check("R30", "optimiser and schedule are meant", _schedule),
     Check("R22", "fp16 is scaled", _unscaled),
     Check("R39", "a step fits in memory", _memory),

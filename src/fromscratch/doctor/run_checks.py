@@ -6,12 +6,15 @@ also writes the report's first lines; here it gets the regret's number and what 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from fromscratch.doctor.finding import Check
 from fromscratch.doctor.recipe_checks import gigabytes
@@ -26,6 +29,7 @@ from fromscratch.foundation.names import (
 )
 from fromscratch.report.diagnosis.diagnose import diagnose
 from fromscratch.report.diagnosis.finding import Finding as Diagnosis
+from fromscratch.report.diagnosis.finding import Level
 from fromscratch.report.facts import Facts, gather
 from fromscratch.report.numerals import count
 from fromscratch.report.read import read_run
@@ -48,6 +52,8 @@ _REGRET_OF: dict[str, tuple[str, str]] = {
     "chinchilla": ("R15", "see fromscratch plan RECIPE for what the size deserves"),
 }
 """The regret that a rule of the diagnosis shows, and what to do about it."""
+_PLANNED = ("schedule_change", "data_switch")
+"""Rules that remark on what was done on purpose, too."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,9 @@ def _shown(*regrets: str) -> Callable[[RunSubject], Iterator[Advice]]:
     def look(subject: RunSubject) -> Iterator[Advice]:
         for found in subject.diagnoses:
             regret, fix = _REGRET_OF.get(found.rule, ("", ""))
-            if regret in regrets:
-                text = found.text[0].lower() + found.text[1:].rstrip(".")
-                yield Advice(regret, text, fix)
+            on_purpose = found.rule in _PLANNED and found.level is Level.REMARK
+            if regret in regrets and not on_purpose:
+                yield Advice(regret, found.text.rstrip("."), fix)
 
     return look
 
@@ -128,15 +134,16 @@ def _data_gone(subject: RunSubject) -> Iterator[Advice]:
     data = subject.record.recipe.get("data")
     if not subject.is_ours or not isinstance(data, dict) or subject.facts.state == "finished":
         return
+    run = shlex.quote(str(subject.folder))
     sources = data.get("source") or [data]
+    one = f", or say what to go on with: fromscratch resume {run} data.path=DATA"
     for source in sources if isinstance(sources, list) else []:
         path = source.get("path") if isinstance(source, dict) else None
         if isinstance(path, str) and Path(path).is_absolute() and not Path(path).exists():
             yield Advice(
                 "R13",
                 f"its data, {path}, is gone",
-                "put it back, or say on purpose what to go on with: fromscratch resume RUN "
-                "data.path=DATA",
+                "put it back" + ("" if data.get("source") else one),
             )
 
 
@@ -152,8 +159,8 @@ def _refused_updates(subject: RunSubject) -> Iterator[Advice]:
     if skipped or back:
         yield Advice(
             "R26",
-            f"{count(skipped)} updates were refused and {count(back)} times it went back to a "
-            f"checkpoint, in {count(subject.facts.step)} steps",
+            f"refused updates: {count(skipped)}; ways back to a checkpoint: {count(back)}; in "
+            f"{count(subject.facts.step)} steps",
             "see them in the report; if they grow in number, lower optim.lr",
         )
 
@@ -166,12 +173,12 @@ def _edited_recipe(subject: RunSubject) -> Iterator[Advice]:
     trained_with = newest / CHECKPOINT_RECIPE
     if not trained_with.is_file():
         return
-    if trained_with.read_text(encoding="utf-8") != subject.record.recipe_text:
+    if trained_with.read_bytes() != subject.record.recipe_text.encode("utf-8"):
         yield Advice(
             "R37",
             f"{subject.paths.recipe} is not what step {count(_step_of(newest))} was trained with",
             "resume says which settings differ, and writes it down; say changes as overrides: "
-            "fromscratch resume RUN optim.lr=1e-4",
+            f"fromscratch resume {shlex.quote(str(subject.folder))} optim.lr=1e-4",
         )
 
 
@@ -196,21 +203,56 @@ def _room_to_go_on(subject: RunSubject) -> Iterator[Advice]:
 
 def _never_ended(subject: RunSubject) -> Iterator[Advice]:
     facts = subject.facts
-    if subject.is_ours and facts.state == "stopped" and facts.planned_steps:
+    cut = facts.state == "running" and not _is_held(subject.paths.lock)
+    if subject.is_ours and facts.planned_steps and (facts.state == "stopped" or cut):
+        how = ", and nothing trains it: it was killed, or cut off" if cut else ""
         yield Advice(
             "R42",
-            f"it stands at step {count(facts.step)} of {count(facts.planned_steps)}",
-            f"fromscratch resume {subject.folder} goes on where it stopped",
+            f"it stands at step {count(facts.step)} of {count(facts.planned_steps)}{how}",
+            f"go on with: fromscratch resume {shlex.quote(str(subject.folder))}",
         )
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process trains the run: a killed one holds no lock."""
+    if not path.is_file():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _damaged(subject: RunSubject) -> Iterator[Advice]:
+    """A checkpoint's files are as large as its manifest says; their content `resume` verifies."""
+    newest = subject.newest
+    if newest is None:
+        return
+    files = read_json(newest / CHECKPOINT_MANIFEST)["files"]
+    for name, entry in files.items():
+        path = newest / name
+        size = path.stat().st_size if path.is_file() else 0
+        if size != entry["bytes"]:
+            yield Advice(
+                "R35",
+                f"the newest checkpoint, {newest.name}, is damaged: {name} has {size:,} bytes "
+                f"instead of {entry['bytes']:,}",
+                "resume puts it aside and takes the one before; a copy of it saves the steps since",
+            )
+            return
 
 
 def _mostly_unread(subject: RunSubject) -> Iterator[Advice]:
     problems = subject.record.problems
     if problems:
         first = problems[0]
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         yield Advice(
             "R36",
-            f"{len(problems)} things in the folder cannot be read: {first.file}: {first.what}",
+            f"part of the folder cannot be read: {first.file}: {first.what}{more}",
             "the rest is used; a copy of the folder may have them",
         )
 
@@ -219,6 +261,7 @@ RUN_CHECKS: tuple[Check[RunSubject], ...] = (
     Check("R40", "its checkpoints are there", _checkpoints_lost, "refused"),
     Check("R13", "its data is there", _data_gone, "refused"),
     Check("R35", "there is room to go on", _room_to_go_on),
+    Check("R35", "its newest checkpoint is whole", _damaged),
     Check("R26", "the loss is finite and falls", _shown("R26")),
     Check("R26", "no update was refused", _refused_updates),
     Check("R04", "it was validated", _shown("R04")),
@@ -243,6 +286,7 @@ def compare(subjects: list[RunSubject]) -> Iterator[tuple[str, Advice]]:
             continue
         assert one is not None
         assert two is not None
+        named = shlex.join([str(first.folder), str(other.folder)])
         what = "tokenizers" if one[0] != two[0] else "held-out text"
         yield (
             f"{first.folder} and {other.folder}",
@@ -250,8 +294,7 @@ def compare(subjects: list[RunSubject]) -> Iterator[tuple[str, Advice]]:
                 "R44",
                 f"they were validated with different {what}, so a loss per token says nothing of "
                 "which is better",
-                f"compare bits per byte on one text: fromscratch eval {first.folder} "
-                f"{other.folder} --data TEXT",
+                f"compare bits per byte on one text: fromscratch eval {named} --data TEXT",
             ),
         )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from fromscratch.chat.template import Template
 from fromscratch.data.batches import TrainingData, TrainingSource, ValidationSet, Windows
 from fromscratch.data.documents import SPLITS, Split
+from fromscratch.data.hub import HUB_PREFIX
 from fromscratch.data.options import PrepareOptions
 from fromscratch.data.prepare import prepare
 from fromscratch.data.shards import Manifest, TokenStream, is_prepared, load_manifest
@@ -240,13 +241,42 @@ def prepared_folders(
 
     A tokenizer that is trained on the text must be one for all: such sources share a folder.
     """
-    folders = {source.name: Path(source.path).expanduser() for source in sources}
-    raw = [source for source in sources if not is_prepared(folders[source.name])]
-    together = [raw] if needs_training(data.tokenizer) else [[source] for source in raw]
-    for group in filter(None, together):
+    folders, groups = _grouped(sources, data)
+    for group in groups:
         folder = _prepared([_origin(source) for source in group], data, report)
         folders |= {source.name: folder for source in group}
     return folders
+
+
+def already_prepared(data: DataConfig) -> dict[str, Path] | None:
+    """The prepared data of each source, where nothing has to be prepared and no hub to be asked.
+
+    Raises:
+        UserError: A text is not there.
+    """
+    sources = list(data.source)
+    if data.path is not None:
+        name = name_for(data.path)
+        sources = [SourceConfig(name=name, path=data.path, field=data.field, render=data.render)]
+    folders, groups = _grouped(sources, data)
+    for group in groups:
+        if any(source.path.startswith(HUB_PREFIX) for source in group):
+            return None
+        folder = _folder_of([_origin(source).listed() for source in group], data)
+        if not (folder / DATA_MANIFEST).is_file():
+            return None
+        folders |= {source.name: folder for source in group}
+    return folders or None
+
+
+def _grouped(
+    sources: list[SourceConfig], data: DataConfig
+) -> tuple[dict[str, Path], list[list[SourceConfig]]]:
+    """Where each source lies, and those that are still text, by the folder they will share."""
+    folders = {source.name: Path(source.path).expanduser() for source in sources}
+    raw = [source for source in sources if not is_prepared(folders[source.name])]
+    together = [raw] if needs_training(data.tokenizer) else [[source] for source in raw]
+    return folders, [group for group in together if group]
 
 
 def _origin(source: SourceConfig) -> Source:
@@ -256,13 +286,7 @@ def _origin(source: SourceConfig) -> Source:
 def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
     """The folder that holds sources as the recipe wants them prepared."""
     origins = [origin.listed() for origin in origins]
-    whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
-    if len(origins) == 1:
-        whence = [origins[0].spec, origins[0].stamp()]
-    settings = [*whence, data.tokenizer, data.val_fraction, data.documents, data.seed, data.dedup]
-    readings = [origin.reading for origin in origins]
-    settings += [[reading.field, reading.render] for reading in readings]
-    folder = folder_for("+".join(origin.name for origin in origins), settings)
+    folder = _folder_of(origins, data)
     if not (folder / DATA_MANIFEST).is_file():
         if not data.val_fraction:
             raise UserError(
@@ -281,6 +305,17 @@ def _prepared(origins: list[Source], data: DataConfig, report: Watch) -> Path:
         )
         prepare(origins, folder, options, watch=report)
     return folder
+
+
+def _folder_of(origins: list[Source], data: DataConfig) -> Path:
+    """Where sources, which are listed, are prepared as the recipe wants them."""
+    whence: list[object] = [[origin.name, origin.spec, origin.stamp()] for origin in origins]
+    if len(origins) == 1:
+        whence = [origins[0].spec, origins[0].stamp()]
+    settings = [*whence, data.tokenizer, data.val_fraction, data.documents, data.seed, data.dedup]
+    readings = [origin.reading for origin in origins]
+    settings += [[reading.field, reading.render] for reading in readings]
+    return folder_for("+".join(origin.name for origin in origins), settings)
 
 
 def folder_for(name: str, settings: list[object]) -> Path:

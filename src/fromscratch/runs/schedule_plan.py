@@ -115,7 +115,9 @@ def _never_decays(given: _Given) -> Iterator[Advice]:
         yield _advice(
             f"the learning rate never decays (it ends at {given.recipe.optim.lr * end:.3g}), and "
             "much of what a run learns comes with the decay",
-            "write schedule.name=wsd",
+            "write schedule.name=wsd"
+            if given.recipe.schedule.name == "constant"
+            else f"write a smaller schedule.min_lr, such as {given.recipe.optim.lr / 10:.2g}",
         )
 
 
@@ -126,6 +128,13 @@ def _not_clipped(given: _Given) -> Iterator[Advice]:
             "gradients are not clipped (optim.clip = 0): one bad batch can undo hours of training",
             "write optim.clip=1",
         )
+    for phase in recipe.train.phase:
+        if phase.clip == 0:
+            yield _advice(
+                f"from step {phase.from_step:,} on gradients are not clipped (its clip = 0): one "
+                "bad batch can undo hours of training",
+                "leave clip out of that [[train.phase]]",
+            )
 
 
 def _dropout_in_one_epoch(given: _Given) -> Iterator[Advice]:
