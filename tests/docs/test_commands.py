@@ -80,7 +80,7 @@ def newcomer(tmp_path: Path, forks: Forks) -> Path:
     texts.mkdir()
     library = Path(sysconfig.get_paths()["stdlib"])
     small = [path for path in sorted(library.glob("*.py")) if path.stat().st_size < 20_000]
-    for path in [*small[:20], library / "argparse.py"]:
+    for path in [*small[:30], library / "argparse.py"]:
         shutil.copy(path, texts / f"{path.stem}.txt")
     program = tmp_path / ".bin" / "fromscratch"
     program.parent.mkdir()
