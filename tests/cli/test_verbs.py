@@ -129,7 +129,8 @@ def test_try_on_one_s_own_text(fromscratch: Callable, place: Path):
     own = place / "own"  # other tests read the folder that is there
     shutil.copytree(place / "text", own)
     (own / "picture.jpg").write_bytes(b"\xff\xd8\x00")
-    answer = fromscratch("try", "--data", "own", "--minutes", "0.02", "--run", "mine")
+    narrow = ("model.d_model=32", "model.d_ff=64")
+    answer = fromscratch("try", *narrow, "--data", "own", "--minutes", "0.0001", "--run", "mine")
     assert answer.code == 0, answer.err
     assert "1 files were skipped" in answer.out
     for row in ("uniform", "unigram", "gzip -9", "xz -9", "at the start", "now"):

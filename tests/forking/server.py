@@ -26,6 +26,7 @@ import traceback
 from typing import Any
 
 from fromscratch.cli.main import main
+from fromscratch.foundation.hardware import peak_flops, resolve_device
 
 # Nothing here may start a thread: a fork would take none of them along.
 IMPORTED = (
@@ -88,6 +89,7 @@ def serve(path: str) -> None:
     """Answers until standard input, which the tests hold, is closed."""
     for name in IMPORTED:
         importlib.import_module(name)
+    peak_flops(resolve_device("cpu"), "fp32")  # is measured once for all of them
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the handlers
     listener = socket.socket(socket.AF_UNIX)

@@ -12,6 +12,7 @@ from fromscratch.foundation.accelerators import (
 )
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.hardware import (
+    _measure_products,
     available_memory,
     peak_flops,
     precisions_of,
@@ -157,6 +158,7 @@ def test_a_peak_that_no_table_has_is_measured_and_changes_nothing() -> None:
     expected = torch.rand(4)
     torch.manual_seed(3)
     before = torch.get_float32_matmul_precision()
+    _measure_products.cache_clear()  # other tests' runs have measured it
     peak = peak_flops(torch.device("cpu"), "tf32")
     assert torch.equal(torch.rand(4), expected)
     assert torch.get_float32_matmul_precision() == before

@@ -7,6 +7,7 @@ imports it inside.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -184,7 +185,7 @@ def peak_flops(device: torch.device, precision: PrecisionName) -> Peak:
             return Peak(flops, measured=False)
     if device.type == "cpu" and precision not in precisions_of(device):
         precision = "fp32"  # emulated in it: there is no other peak
-    return Peak(_measure_products(device, precision), measured=True)
+    return Peak(_measure_products(device, precision, torch.get_num_threads()), measured=True)
 
 
 _SIZES = (512, 1024, 1536, 2048, 4096, 8192)
@@ -193,7 +194,8 @@ _SECONDS_A_PRODUCT = 0.05
 _TIMES = 3
 
 
-def _measure_products(device: torch.device, precision: PrecisionName) -> float:
+@functools.cache  # a sweep makes many runs in one process, on the same device
+def _measure_products(device: torch.device, precision: PrecisionName, threads: int) -> float:
     """The best FLOP/s over square matrix products of growing size, in about a fifth of a second.
 
     Small ones do not fill a device, and very large ones may run at a lower clock: the best of all
