@@ -206,6 +206,8 @@ class CheckpointStore:
         fresh = self.root / f".{name}{_TEMPORARY}"
         _remove(fresh)
         try:
+            if os.name == "nt":  # where links can be made, one to a folder cannot be replaced
+                raise NotImplementedError
             fresh.symlink_to(target.name, target_is_directory=True)
         except (OSError, NotImplementedError):
             write_atomically(fresh, target.name + "\n")

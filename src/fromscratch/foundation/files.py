@@ -7,6 +7,7 @@ a mixture. What they are called is in names.py.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -17,6 +18,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fromscratch.foundation.errors import UserError
+
+_CANNOT_FORCE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
 # --- writing --------------------------------------------------------------------------------------
 
@@ -29,13 +32,19 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_folder(path: Path) -> None:
-    """Forces a folder's entries to the disk; a no-op where folders cannot be opened (Windows)."""
+    """Forces a folder's entries to the disk, where the system or the file system can.
+
+    Windows does not open folders; network and user-space file systems may refuse to force them.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except (PermissionError, IsADirectoryError):
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FORCE:  # a failing disk must be heard
+            raise
     finally:
         os.close(descriptor)
 

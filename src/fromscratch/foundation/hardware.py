@@ -127,10 +127,14 @@ def _container_room() -> int | None:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
         with suppress(OSError, ValueError):  # "max" is no number: no limit
-            room = int((root / limit).read_text()) - int((root / used).read_text())
-            rows = dict(line.split() for line in (root / statistics).read_text().splitlines())
+            room = int(_content(root / limit)) - int(_content(root / used))
+            rows = dict(line.split() for line in _content(root / statistics).splitlines())
             return max(0, room + int(rows.get("inactive_file", 0)))
     return None
+
+
+def _content(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _allowed_room() -> int | None:

@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
 
 def _kilobytes(path: Path, key: str) -> int:
     """A value of a file of lines `KEY: NUMBER kB`, in bytes."""
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
     raise KeyError(key)
@@ -75,7 +75,7 @@ def _kilobytes(path: Path, key: str) -> int:
 def _left_in_groups(root: Path) -> Iterator[int]:
     """What each limited group that this process is in has left; its file cache counts as free."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -93,9 +93,9 @@ def _left(top: Path, path: str, limit: str, usage: str, cache: str) -> Iterator[
     """Of a group and all those above it; in a container the path may be the host's, not ours."""
     for group in {top, *_and_parents(top, path)}:
         with suppress(OSError, ValueError):  # "max", or no such file at this level
-            most = int((group / limit).read_text())
+            most = int((group / limit).read_text(encoding="utf-8"))
             if most < _UNLIMITED:
-                used = int((group / usage).read_text())
+                used = int((group / usage).read_text(encoding="utf-8"))
                 yield most - used + _statistic(group / "memory.stat", cache)
 
 
@@ -108,7 +108,7 @@ def _and_parents(top: Path, path: str) -> Iterator[Path]:
 
 def _statistic(path: Path, key: str) -> int:
     with suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             name, value = line.split()
             if name == key:
                 return int(value)

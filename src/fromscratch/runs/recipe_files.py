@@ -6,6 +6,7 @@ refuses unknown keys with the closest known one.
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -161,7 +162,12 @@ def _values(text: str, name: str) -> dict[str, Any]:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"The recipe {name} is not valid TOML: {error}.") from None
+        raise UserError(
+            f"The recipe {name} is not valid TOML: {error}.",
+            fix="Write a Windows path in single quotes: path = 'C:\\texts'."
+            if re.search(r'"[A-Za-z]:\\', text)
+            else None,
+        ) from None
     values.setdefault("name", name)
     return values
 

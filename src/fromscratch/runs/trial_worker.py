@@ -306,7 +306,7 @@ def _forget_peak(device: torch.device) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # proc(5): 5 resets the peak resident size; Linux only
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _peak_bytes(device: torch.device) -> int:
@@ -328,7 +328,7 @@ def _limit_memory(allowed: int) -> None:
         limit = now + allowed if hard == resource.RLIM_INFINITY else min(now + allowed, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
 
 
 def _jobs() -> Iterator[Job]:

@@ -226,7 +226,7 @@ class Trials:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
+            encoding="utf-8",
             env={name: value for name, value in os.environ.items() if name not in _WORLD},
             start_new_session=True,  # Ctrl-C is for us; we end it
         )
