@@ -80,6 +80,17 @@ def test_a_mistyped_line_is_answered(line: str, here: Path, capsys: pytest.Captu
     assert sorted(here.rglob("*")) == before, "nothing was begun"
 
 
+def test_preferences_have_no_landscape(here: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = (
+        '[model]\nvocab_size = 257\n[base]\nmodel = "m"\n[train]\nobjective = "dpo"\nsteps = 2\n'
+    )
+    (here / "runs/mine/recipe.toml").write_text(recipe + '[data]\ntokenizer = "bytes"\n')
+    with pytest.raises(SystemExit) as end:
+        main(["report", "runs/mine", "--landscape"])
+    assert end.value.code == 2
+    assert "trained on preferences" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

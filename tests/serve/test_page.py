@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any
 import pytest
 
 from fromscratch.serve.app import Access
+from tests.browser import Opened, started
 from tests.serve.live import Live, serving, until
 from tests.serve.parrot import GREETING, LINES, STORY, endless
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from browser import Opened, started
 
 pytestmark = pytest.mark.slow
 DESK = {"viewport": {"width": 1280, "height": 800}}

@@ -16,6 +16,7 @@ from fromscratch.data.watching import Advance, Remark, Watch
 _WORDS = {
     "tokenizer": "reading text for the tokenizer",
     "tokens": "turning text into tokens",
+    "verifying": "checking parts",
     "joining": "joining parts",
     "reference": "asking the model before training",
 }
