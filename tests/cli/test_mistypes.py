@@ -81,10 +81,14 @@ def test_a_mistyped_line_is_answered(line: str, here: Path, capsys: pytest.Captu
 
 
 def test_preferences_have_no_landscape(here: Path, capsys: pytest.CaptureFixture[str]):
-    recipe = (
-        '[model]\nvocab_size = 257\n[base]\nmodel = "m"\n[train]\nobjective = "dpo"\nsteps = 2\n'
-    )
-    (here / "runs/mine/recipe.toml").write_text(recipe + '[data]\ntokenizer = "bytes"\n')
+    recipe = """
+        model = {n_layer = 1, n_head = 1, d_model = 8, context = 8, vocab_size = 257}
+        base = {model = "m", sha256 = "0"}
+        chat = {template = "default", packing = false}
+        data = {tokenizer = "bytes"}
+        train = {objective = "dpo", steps = 2, tokens_per_step = 16, micro_batch = 1}
+    """
+    (here / "runs/mine/recipe.toml").write_text(recipe)
     with pytest.raises(SystemExit) as end:
         main(["report", "runs/mine", "--landscape"])
     assert end.value.code == 2
