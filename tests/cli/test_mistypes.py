@@ -80,6 +80,21 @@ def test_a_mistyped_line_is_answered(line: str, here: Path, capsys: pytest.Captu
     assert sorted(here.rglob("*")) == before, "nothing was begun"
 
 
+def test_preferences_have_no_landscape(here: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = """
+        model = {n_layer = 1, n_head = 1, d_model = 8, context = 8, vocab_size = 257}
+        base = {model = "m", sha256 = "0"}
+        chat = {template = "default", packing = false}
+        data = {tokenizer = "bytes"}
+        train = {objective = "dpo", steps = 2, tokens_per_step = 16, micro_batch = 1}
+    """
+    (here / "runs/mine/recipe.toml").write_text(recipe)
+    with pytest.raises(SystemExit) as end:
+        main(["report", "runs/mine", "--landscape"])
+    assert end.value.code == 2
+    assert "trained on preferences" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

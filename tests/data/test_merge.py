@@ -174,6 +174,12 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"keys\.bin is cut off"):
             merge(folders, tmp_path / "merged")
         keys.write_bytes(content)
+        shard = next(folders[1].glob("train-*.npy"))
+        tokens = shard.read_bytes()
+        shard.write_bytes(tokens[:-1] + bytes([tokens[-1] ^ 1]))  # of the same length, one bit off
+        with pytest.raises(UserError, match=rf"{shard.name} is not as it was written"):
+            merge(folders, tmp_path / "merged")
+        shard.write_bytes(tokens)
         merge(folders, tmp_path / "merged")  # what the first attempt left is no hindrance
         prepare(sources, tmp_path / "clean", settings())
         assert files(tmp_path / "merged") == files(tmp_path / "clean")

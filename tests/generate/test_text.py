@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fromscratch.foundation.errors import UserError
-from fromscratch.generate.text import TextStream
+from fromscratch.generate.text import TextStream, text_until_stopped
 from fromscratch.tokenizer.build import bytes_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
 
@@ -89,3 +89,12 @@ def test_half_a_character_at_the_end_is_said():
 def test_an_empty_stop_string_is_refused():
     with pytest.raises(UserError, match="empty"):
         TextStream(BYTES, ("a", ""))
+
+
+def test_an_answer_ends_where_the_next_instruction_would_begin():
+    ids = iter(BYTES.encode("Paris, \u00e9.\n\n### Instruction:\nMore"))
+    text = text_until_stopped(ids, TextStream(BYTES, ("\n\n### Instruction:\n",)))
+    assert "".join(text) == "Paris, \u00e9."
+    assert BYTES.decode(list(ids)) == "More", "nothing is drawn beyond it"
+    rest = text_until_stopped(BYTES.encode("A\n\n##"), TextStream(BYTES, ("\n\n### X",)))
+    assert "".join(rest) == "A\n\n##"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,7 @@ import pytest
 from fromscratch.report import series
 from fromscratch.report.build import write_report
 from fromscratch.report.serve import open_server
-
-sys.path.insert(0, str(Path(__file__).parent))
-from browser import Opened, started
+from tests.browser import Opened, started
 
 RunMaker = Callable[..., Path]
 pytestmark = pytest.mark.slow

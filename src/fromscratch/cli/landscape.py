@@ -67,6 +67,12 @@ def compute_landscape(run: Path, *, points: int, reach: float, tokens: int = TOK
             fix="Name the folder that `fromscratch train` made.",
         )
     recipe = load_recipe(str(paths.recipe))
+    if recipe.has_pairs:
+        raise UserError(
+            f"{run} was trained on preferences: its loss is of two models on pairs of answers, and "
+            "a landscape is of one model's loss on text.",
+            fix="Leave out --landscape; the report has the run's own curves.",
+        )
     bundle = load_bundle(run)
     opened = open_training_data(recipe, unwatched)
     if not opened.validation:

@@ -27,8 +27,8 @@ def run(
     start: str = option("from"),
     gpu: str = option("gpu"),
     gpus: int = option("gpus", 1),
-    hours: float = option("hours"),
-    dollars: float = option("dollars"),
+    hours: float = option("hours", of="says what would fit"),
+    dollars: float = option("dollars", of="says what would fit"),
     price: float = option("price", show_default="the table's"),
     mfu: float = option("mfu", show_default="as measured, or 0.4"),
 ) -> None:

@@ -1,6 +1,7 @@
 """A bar for the work under way: how far, how fast, how long; on a terminal, after two seconds.
 
-In a pipe there is none.
+In a pipe, in CI, in a notebook and on a dumb terminal there is none. All bars of the command line
+are this one; what differs is what is counted, and the words for its rate.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import typer
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -22,6 +23,79 @@ from rich.progress import (
 from fromscratch.cli.show import err, size
 
 _QUIET_SECONDS = 2.0
+
+
+class Bar:
+    """The bar of one stage of the work; another stage takes the place of the one before.
+
+    Args:
+        counts: Whether the numbers themselves are shown: how many of how many.
+    """
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self._counts = counts
+        self._bar: Progress | None = None
+        self._began = time.monotonic()
+        self._key = ""
+
+    def show(
+        self, key: str, done: float, total: float | None, *, words: str | None = None, rate: str
+    ) -> None:
+        """Draws how far the work is.
+
+        Args:
+            key: Which stage it is.
+            done: Of `total`.
+            total: In any unit; None or 0 where it is not known.
+            words: What is written before the bar; the key where nothing else is said.
+            rate: How fast, in words.
+        """
+        if not err.is_terminal or err.is_dumb_terminal:
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=20),
+                *([MofNCompleteColumn()] if self._counts else []),
+                TextColumn("{task.fields[rate]}", markup=False),
+                TimeRemainingColumn(),
+                console=err,
+                transient=True,
+            )
+        if key != self._key or not self._bar.task_ids:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._key = key
+            # What was done before is not counted into the time that is left; a share is no int.
+            self._bar.add_task("", total=total or None, completed=done, rate="")  # type: ignore[arg-type]
+        (task,) = self._bar.task_ids
+        said = key if words is None else words
+        self._bar.update(task, description=said, completed=done, total=total or None, rate=rate)
+        if time.monotonic() - self._began > _QUIET_SECONDS and not self._bar.live.is_started:
+            self._bar.start()
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None and self._bar.live.is_started:
+            self._bar.stop()
+
+
+@contextmanager
+def stopped_with_a_line(bar: Bar, again: str) -> Iterator[None]:
+    """Ctrl-C ends the work with one line, and exit code 130.
+
+    Args:
+        bar: Is taken away at the end, whatever that is.
+        again: What comes of giving the command once more.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        bar.stop()
+        err.print(f"Interrupted; {again}.", markup=False)
+        raise typer.Exit(130) from None
+    finally:
+        bar.stop()
 
 
 class Report(Protocol):
@@ -61,34 +135,16 @@ def progress(in_words: Callable[[float], str], *, counts: bool = False) -> Itera
         in_words: Makes words of a rate, which is a number a second.
         counts: Whether the numbers themselves are shown: how many of how many.
     """
-    if not err.is_terminal:
-        yield lambda stage, done, total, counted=None: None
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        *([MofNCompleteColumn()] if counts else []),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=err, transient=True)
-    began = time.monotonic()
-    stages: dict[str, tuple[TaskID, float]] = {}
+    bar = Bar(counts=counts)
+    began: dict[str, float] = {}
 
     def report(stage: str, done: int, total: int, counted: int | None = None) -> None:
         now = time.monotonic()
-        if stage not in stages:
-            for task, _ in stages.values():
-                bar.update(task, visible=False)
-            stages[stage] = (bar.add_task(stage, total=total or None, rate=""), now)
-        task, start = stages[stage]
-        rate = (done if counted is None else counted) / max(now - start, 1e-3)
-        bar.update(task, completed=done, total=total or None, rate=in_words(rate))
-        if now - began > _QUIET_SECONDS and not bar.live.is_started:
-            bar.start()
+        seconds = now - began.setdefault(stage, now)
+        rate = (done if counted is None else counted) / max(seconds, 1e-3)
+        bar.show(stage, done, total, rate=in_words(rate))
 
     try:
         yield report
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        bar.stop()

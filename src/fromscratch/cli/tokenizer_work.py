@@ -9,16 +9,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from fromscratch.cli.show import err, parse_size
+from fromscratch.cli.progress import bytes_a_second, progress
+from fromscratch.cli.show import parse_size
+from fromscratch.cli.working import working
 from fromscratch.data.documents import Document, Split
 from fromscratch.data.sample import HashSample, sample_sides
 from fromscratch.data.settling import as_documents, default_val_fraction
@@ -93,13 +86,13 @@ def sides_of(
 
 def _read(sources: list[Source]) -> Iterator[Document]:
     """All documents; on a terminal with a bar over the sizes of what is read."""
-    columns = (TextColumn("reading text"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     portions = [(source, portion) for source in sources for portion in source.portions()]
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("", total=sum(portion.size for _, portion in portions))
+    total, done = sum(portion.size for _, portion in portions), 0
+    with progress(bytes_a_second) as report:
         for source, portion in portions:
             yield from source.read(portion, SourceReport())
-            progress.advance(task, portion.size)
+            done += portion.size
+            report("reading text", done, total)
 
 
 @contextmanager
@@ -127,9 +120,7 @@ def waiting(what: str) -> Iterator[Callable[[Callable[[], T]], T]]:
             raise failed[0]
         return done[0]
 
-    columns = (SpinnerColumn(), TextColumn(what), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        progress.add_task(what, total=None)
+    with working(what):
         yield call
 
 

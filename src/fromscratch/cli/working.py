@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.markup import escape
+
 from fromscratch.cli.show import err
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Shows what is under way until it is done."""
-    if not err.is_terminal:
+    if not err.is_terminal or err.is_dumb_terminal:
         yield
         return
-    with err.status(what):
+    with err.status(escape(what)):
         yield

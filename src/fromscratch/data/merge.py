@@ -29,6 +29,7 @@ from fromscratch.data.sides import Side
 from fromscratch.data.sources import SourceReport
 from fromscratch.data.watching import Advance, Watch, unwatched
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.files import sha256_of_file
 from fromscratch.foundation.names import DATA_PART_BANDS, DATA_PART_KEYS
 from fromscratch.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
@@ -74,6 +75,7 @@ def merge(
     with writing_into(folder, again="it begins again"), alone_in(folder):
         check_folder(folder, overwrite=overwrite)  # another process may have finished meanwhile
         begin(folder, command, tokenizer, journal)
+        _verify(parts, watch)
         output = Output(folder, tokenizer, options, names, journal, is_part=False)
         try:
             for number, progress_of in enumerate(journal.sources):
@@ -205,6 +207,33 @@ class _Documents:
         # End-of-text stands for no bytes, so it may be counted with its document.
         n_bytes = bytes_of_each(tokens, lengths, tokenizer)
         return Side(chosen, tokens.astype(stored_as(tokenizer.vocab_size)), lengths, n_bytes)
+
+
+def _verify(parts: list[_Part], watch: Watch) -> None:
+    """Reads every shard once: a part that was copied from another machine may have lost a bit.
+
+    Raises:
+        UserError: A file is not as it was written, or cannot be read.
+    """
+    shards = [(part, shard) for part in parts for shard in part.manifest.shards]
+    total = sum(shard.tokens for _, shard in shards) or 1
+    documents = tokens = 0
+    for part, shard in shards:
+        path = part.folder / shard.file
+        try:
+            found = sha256_of_file(path)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read: {error.strerror}.", fix=f"Copy {part.folder} once more."
+            ) from None
+        if found != shard.sha256:
+            raise UserError(
+                f"{path} is not as it was written (sha256 {found[:12]} instead of "
+                f"{shard.sha256[:12]}).",
+                fix="Copy that part once more, or prepare it again.",
+            )
+        documents, tokens = documents + shard.documents, tokens + shard.tokens
+        watch(Advance("verifying", documents, share=tokens / total))
 
 
 def _in_order(parts: list[_Part]) -> list[_Part]:

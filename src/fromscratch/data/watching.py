@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["tokenizer", "tokens", "joining", "downloading", "reference"]
+Stage = Literal["tokenizer", "tokens", "verifying", "joining", "downloading", "reference"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ out as soon as they are settled. A stop string, and all after it, never comes ou
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fromscratch.foundation.errors import UserError
 from fromscratch.tokenizer.tokenizer import Tokenizer
@@ -68,3 +68,12 @@ class TextStream:
             if any(stop.startswith(self._held[-size:]) for stop in self._stop):
                 return size
         return 0
+
+
+def text_until_stopped(ids: Iterable[int], text: TextStream) -> Iterator[str]:
+    """The pieces of a text as its ids come, up to where a stop string would."""
+    for token in ids:
+        yield text.push(token)
+        if text.stopped:
+            return
+    yield text.finish()

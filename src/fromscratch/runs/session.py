@@ -27,6 +27,7 @@ from fromscratch.foundation.hardware import device_name
 from fromscratch.foundation.names import RunPaths
 from fromscratch.generate.engine import continue_text, generate_ids
 from fromscratch.generate.sampling import SamplingOptions
+from fromscratch.generate.text import TextStream, text_until_stopped
 from fromscratch.model.count import count_parameters
 from fromscratch.model.gpt import GPT
 from fromscratch.parallel.ranks import Ranks
@@ -323,7 +324,7 @@ class _Duties:
             options=options,
             stop_ids=stop_ids(self.template, self.tokenizer),
         )
-        return self.tokenizer.decode_stream(ids)
+        return text_until_stopped(ids, TextStream(self.tokenizer, self.template.stop_texts))
 
 
 def disk_error(paths: RunPaths, error: OSError) -> UserError:
