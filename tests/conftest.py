@@ -24,7 +24,7 @@ from fromscratch.foundation.names import documents_file, shard_file
 from fromscratch.tokenizer.build import gpt2_tokenizer
 from fromscratch.tokenizer.tokenizer import Tokenizer
 from tests.data.hub_server import HubServer
-from tests.forking.forks import Forks
+from tests.forking.forks import Forks, shared_forks
 
 # Matrices this small gain nothing from more threads, and waiting for busy cores costs much; that is
 # so in the processes that tests start, too. What several threads do to a resume is tested by
@@ -80,6 +80,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """What the tests started ends with them."""
+    shared_forks().close()
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """More than there are cores: a third of the time, tests wait for processes of their own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -93,11 +98,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingModul
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
+def forks() -> Forks:
     """What runs a command without starting Python and importing torch for it."""
-    forks = Forks()
-    yield forks
-    forks.close()
+    return shared_forks()
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,8 @@ def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     default = parameter.default
+    if isinstance(parameter.show_default, str):  # in words: it depends on something
+        return parameter.show_default
     if default is None or default is False or default in ("", []) or callable(default):
         return ""
     if default is True:

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from fromscratch.cli.json_shapes import SHAPES, check_output
 from tests.forking.forks import PLAIN, Answer, Forks
 
 
@@ -23,6 +24,18 @@ def alone(*arguments: str, cwd: Path, **environment: str) -> Answer:
         check=False,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def hold_against_its_shape(arguments: Sequence[str], answer: Answer) -> None:
+    """What is printed with --json is JSON of the declared shape, and nothing else."""
+    if "--json" not in arguments:
+        return
+    if answer.code == 2:
+        assert answer.out == "", "a mistake is told on standard error"
+        return
+    verb = " ".join(arguments[: 2 if arguments[0] in ("data", "tokenizer", "logs") else 1])
+    if verb in SHAPES and answer.out:
+        check_output(verb, answer.out)
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +64,11 @@ def fromscratch(place: Path, forks: Forks) -> Callable[..., Answer]:
 
     def call(*arguments: str, **environment: str) -> Answer:
         if environment:  # some of it is read while importing
-            return alone(*arguments, cwd=place, **environment)
-        return forks.run(*arguments, cwd=place)
+            answer = alone(*arguments, cwd=place, **environment)
+        else:
+            answer = forks.run(*arguments, cwd=place)
+        hold_against_its_shape(arguments, answer)
+        return answer
 
     return call
 

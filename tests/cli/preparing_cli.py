@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,10 @@ from fromscratch.data.documents import SPLITS
 from fromscratch.data.shards import load_manifest
 from fromscratch.foundation.names import shard_file
 from fromscratch.tokenizer.tokenizer import load_tokenizer
+from tests.forking.forks import Answer, shared_forks
 
 ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "200"}
 BYTES = ("--tokenizer", "bytes", "--val-fraction", "0.1")
-
-
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: str
 
 
 def start(*words: str | Path, cwd: Path, **more: Any) -> subprocess.Popen[bytes]:
@@ -50,6 +43,8 @@ def answer_of(process: subprocess.Popen[bytes], given: bytes | None = None) -> A
 
 def run(*words: str | Path, cwd: Path, given: bytes | None = None, **more: Any) -> Answer:
     """The command line, to its end; `given` comes through a pipe."""
+    if given is None and not more:
+        return shared_forks().run(*map(str, words), cwd=cwd)
     if given is not None:
         more["stdin"] = subprocess.PIPE
     return answer_of(start(*words, cwd=cwd, **more), given)

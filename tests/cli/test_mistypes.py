@@ -21,7 +21,7 @@ MISTYPES = {
     "train --hlep": "fromscratch train --help",
     "plan try --jsno": "fromscratch plan try --json",
     "generate runs/mine --max-tokens=5": "fromscratch generate runs/mine --max-new-tokens=5",
-    "train modern-124m --gpu rtx3090": "These have it: plan.",
+    "train modern-124m --gpu rtx3090": "These have it: plan, scale.",
     "plan try --train.steps=5 optim.lr=1e-3": "fromscratch plan try train.steps=5 optim.lr=1e-3",
     "train try --train.steps 5 --run x": "fromscratch train try train.steps=5 --run x",
     "train try --lr 3e-4": "fromscratch train try optim.lr=3e-4",

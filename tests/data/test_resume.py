@@ -183,7 +183,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, shared_data: Path) -
         "from fromscratch.data.sources import Source\n"
         "from fromscratch.data.options import PrepareOptions\n"
         "from fromscratch.data.prepare import prepare\n"
-        "options = PrepareOptions(documents='passage')\n"
+        "options = PrepareOptions(documents='passage', tokenizer='bytes')\n"
         "prepare([Source('text', sys.argv[1])], Path(sys.argv[2]), options, fast=False)\n"
         "print(peak(), 'torch' in sys.modules)\n"
     )

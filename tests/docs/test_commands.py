@@ -56,6 +56,7 @@ RUN_PAGES = {
         for page in (
             "chat",
             "checkpoints",
+            "command-line",
             "data",
             "doctor",
             "evaluate",
@@ -239,6 +240,10 @@ def test_the_commands_about_guards_work_one_after_the_other(newcomer: Path):
     assert 'id="landscape"' in (newcomer / "runs/looked-at/report.html").read_text("utf-8")
     for block in blocks("docs/guards.md", "toml"):
         GuardConfig(**tomllib.loads(block.text)["guard"])
+
+
+def test_the_mistakes_on_the_page_about_the_command_line_are_mistakes(newcomer: Path):
+    assert run_page("docs/command-line.md", newcomer) == 3
 
 
 def test_the_commands_about_logs_work_one_after_the_other(newcomer: Path):

@@ -1,18 +1,14 @@
-"""The command line with a fault in it: windows of one kind of text give a loss that is no number.
+"""A fault of training: windows of one kind of text give a loss that is no number.
 
-Run as a program it is what `fromscratch` is, so that a test can kill it and start it again.
+Processes get the same one from parallel/faulty.py.
 """
 
 import math
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
 from command import call
-
-from fromscratch.cli.main import main
-from fromscratch.runs import objectives
 
 MARK = ord("~")
 
@@ -40,8 +36,3 @@ def faulty(objective: Any) -> Any:
         return value * math.nan if bool((batch.ids == MARK).any()) else value
 
     return loss
-
-
-if __name__ == "__main__":
-    objectives.next_token_loss = faulty(objectives.next_token_loss)
-    main(sys.argv[1:])

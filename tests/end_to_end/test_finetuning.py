@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from command import call, send, start
+from command import call, send
 from endings import assert_same_end, checkpoint, events, rows
 
 from fromscratch.chat.conversations import Message, messages_of
 from fromscratch.checkpoint.bundle import load_bundle
 from fromscratch.runs.answers import Question, answer
+from tests.forking.forks import Forks
 
 BASE = """
 [model]
@@ -158,11 +159,11 @@ def test_patience_ends_the_run_and_the_best_checkpoint_answers(bench: Path):
 
 @pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not_and_needs_its_base_no_more(
-    bench: Path, tmp_path: Path
+    bench: Path, tmp_path: Path, forks: Forks
 ):
     """Dropout, packed rows, several epochs, an end by patience, answers."""
     killed = tmp_path / "killed"
-    process = start("train", "sft.toml", "--from", "base", "--run", killed, cwd=bench)
+    process = forks.start("train", "sft.toml", "--from", "base", "--run", killed, cwd=bench)
     metrics = killed / "metrics.jsonl"
     while process.poll() is None:
         if metrics.exists() and metrics.read_text("utf-8").count('"loss"') >= 4:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import call, start
+from command import call
 from endings import checkpoint, events
 from filelock import FileLock
 
@@ -133,9 +133,9 @@ def test_a_run_that_is_being_trained_is_refused(own):
 
 
 @pytest.mark.slow
-def test_two_processes_on_one_run(own):
+def test_two_processes_on_one_run(own, forks):
     """The second is refused while the first really trains."""
-    first = start("resume", own, "train.steps=100000", cwd=own.parent)
+    first = forks.start("resume", own, "train.steps=100000", cwd=own.parent)
     try:
         while not events(own, "resumed"):
             assert first.poll() is None

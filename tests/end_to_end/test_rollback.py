@@ -4,19 +4,20 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from statistics import mean
 
 import pytest
-from command import call, environment, send
+from command import call, send
 from endings import assert_same_end, checkpoint, checkpoints, events, lines
 from poisoned import faulty, poison_text
 
 from fromscratch.runs import objectives
+
+# The fault of `faulty`, for processes.
+FAULT = Path(__file__).parents[1] / "parallel/faulty.py"
 
 # Six steps of poison in the middle: three refusals lead back to step 20, whence the other three
 # come, and so back to step 15, from where all of them are left out.
@@ -113,17 +114,14 @@ def test_an_interruption_among_the_refusals_changes_nothing(calm, place, run, mo
 
 
 @pytest.mark.slow
-def test_kills_around_going_back_change_nothing(calm, place, tmp_path):
+def test_kills_around_going_back_change_nothing(calm, place, tmp_path, forks):
     """SIGKILL at instants from the event on: before, in and after the commit that goes with it."""
     run, draw, kills = tmp_path / "run", random.Random(7), Counter[str]()
     for turn in range(12):
         words = ["resume", run] if (run / "recipe.toml").is_file() else [
             "train", "poisoned.toml", "--run", run,
         ]  # fmt: skip
-        process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("poisoned.py"), *map(str, words)],
-            cwd=place, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = forks.start(*words, cwd=place, before=FAULT)
         before = count(run, "rolled_back")
         last = turn >= 4
         while process.poll() is None:

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from command import call, start
+from command import call
 from endings import events, lines
+
+from tests.forking.forks import Forks
 
 SETTINGS = ("optim.lr=1e-3,1e-2", "train.tokens_per_step=128,256", "train.tokens=6144")
 ENDS = ("val_bpb", "best_bpb", "val_loss", "tokens", "steps")
@@ -24,11 +26,11 @@ def results(folder: Path) -> dict[str, dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def shared(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(place: Path, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """The sweep as two processes did it together."""
     folder = tmp_path_factory.mktemp("shared") / "sweep"
     command = ("sweep", "recipe.toml", *SETTINGS, "--out", folder)
-    both = [start(*command, cwd=place), start(*command, cwd=place)]
+    both = [forks.start(*command, cwd=place), forks.start(*command, cwd=place)]
     assert [process.wait(240) for process in both] == [0, 0]
     return folder
 
@@ -58,12 +60,12 @@ def test_two_processes_do_each_trial_once(shared: Path):
 
 @pytest.mark.slow
 def test_the_trial_of_a_killed_process_goes_on_in_another(
-    shared: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks
 ):
     monkeypatch.chdir(place)
     folder = tmp_path / "sweep"
     command = ("sweep", "recipe.toml", *SETTINGS, "--out", folder)
-    process = start(*command, cwd=place)
+    process = forks.start(*command, cwd=place)
     run = folder / "trial-000"
     while not (run / "checkpoints/step-00000010").is_dir() and process.poll() is None:
         time.sleep(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import shlex
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,27 +67,35 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
 
+@functools.cache
+def shared_forks() -> Forks:
+    """The one of this process, for those that no fixture reaches; the session's end closes it."""
+    return Forks()
+
+
 class Forks:
     """Runs commands in forks of one process, which is started when it is needed."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._server: subprocess.Popen[str] | None = None
+        self._starting = threading.Lock()  # several ranks may be the first to ask, at once
 
     @property
     def socket(self) -> str:
         """The address; there is somebody listening."""
         path = str(Path(self._folder.name, "socket"))
-        if self._server is None:
-            self._server = subprocess.Popen(
-                [sys.executable, str(HERE / "server.py"), path],
-                env=os.environ | PLAIN,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert self._server.stdout is not None
-            assert self._server.stdout.readline() == "ready\n"
+        with self._starting:
+            if self._server is None:
+                self._server = subprocess.Popen(
+                    [sys.executable, str(HERE / "server.py"), path],
+                    env=os.environ | PLAIN,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                assert self._server.stdout is not None
+                assert self._server.stdout.readline() == "ready\n"
         return path
 
     def run(
@@ -101,7 +111,7 @@ class Forks:
             arguments: Of `fromscratch`.
             cwd: Where it runs.
             environment: What it sees besides this process's.
-            before: A program in Python that the process runs first.
+            before: A program in Python that the process runs first; it may end the process.
         """
         with (
             tempfile.TemporaryFile() as out,
@@ -123,17 +133,26 @@ class Forks:
                 said.append(file.read().decode("utf-8").replace("\r\n", "\n"))
         return Answer(code, *said)
 
-    def start(self, *arguments: str, cwd: Path, stderr: IO[bytes] | None = None) -> Process:
-        """Starts one command; what it says, but for errors, goes nowhere."""
+    def start(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        stderr: IO[bytes] | None = None,
+        before: Path | None = None,
+    ) -> Process:
+        """Starts one command; what it says, but for errors, goes nowhere. Else as `run`."""
         with open(os.devnull, "r+b") as nothing:
             files = (nothing, nothing, stderr or nothing)
             streams = [file.fileno() for file in files]
-            environment = os.environ | PLAIN
-            return Process(
-                *begin(
-                    self.socket, arguments, cwd=str(cwd), environment=environment, streams=streams
-                )
+            running, process = begin(
+                self.socket,
+                [str(argument) for argument in arguments],
+                cwd=str(cwd),
+                environment=os.environ | PLAIN,
+                before=before,
+                streams=streams,
             )
+            return Process(running, process)
 
     def program(self, path: Path) -> None:
         """Makes `path` an executable that does what `fromscratch` does."""

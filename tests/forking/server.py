@@ -30,6 +30,7 @@ from fromscratch.cli.main import main
 # Nothing here may start a thread: a fork would take none of them along.
 IMPORTED = (
     "torch",
+    "torch._dynamo",  # which both ways of training on several ranks import
     "fromscratch.runs.assemble",
     "fromscratch.report.build",
     "fromscratch.cli.chat_console",
@@ -54,7 +55,7 @@ def run(job: dict[str, Any], streams: list[int]) -> int:
     code: object = 0
     try:
         if "before" in job:
-            runpy.run_path(job["before"])
+            runpy.run_path(job["before"], run_name="__main__")
         main()
     except SystemExit as end:
         code = end.code

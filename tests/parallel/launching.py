@@ -36,7 +36,7 @@ def torchrun(
 
 
 def forked(
-    forks: Forks, *arguments: str | Path, cwd: Path, before: Path, processes: int = 2
+    forks: Forks, *arguments: str | Path, cwd: Path, before: Path | None = None, processes: int = 2
 ) -> list[Answer]:
     """How processes end that were told what torchrun tells its own, and need not import anything.
 

@@ -1,7 +1,7 @@
 """A small job that any number of ranks can do: `train_small` gives the same numbers on each.
 
-Run as a program by torchrun (test_shared_updates.py), it does it in all ways and leaves what came
-out in a file.
+Run as a program on several ranks (test_shared_updates.py), it does it in all ways and leaves what
+came out in a file.
 """
 
 import dataclasses
@@ -166,7 +166,7 @@ def trained_again(ranks: Ranks, folder: Path, mode: str) -> list[list[Any]]:
 
 
 def main() -> None:
-    """Everything, on the ranks that torchrun has started."""
+    """Everything, on the ranks that were started."""
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     with connected(world_from_environment(), print) as ranks:
@@ -192,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

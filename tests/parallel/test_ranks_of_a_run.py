@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import PATIENCE, process_of, torchrun, wait_until
+from launching import PATIENCE, forked, process_of, torchrun, wait_until
 from safetensors.torch import load_file
 
 from fromscratch.cli.main import main
+from tests.forking.forks import Forks
 
 RECIPE = """
 name = "shared"
@@ -36,7 +37,7 @@ name = "muon"
 lr = 0.001
 muon_lr = 0.005
 [train]
-steps = 60
+steps = 42
 tokens_per_step = 256
 micro_batch = 2
 [eval]
@@ -144,7 +145,7 @@ def test_two_train_stop_together_and_one_goes_on(place: Path):
     assert launcher.wait(PATIENCE) == 0, log.read_text()
     assert len(list((place / "prepared").iterdir())) == 1
     stopped = len(rows(run, "loss"))
-    assert 5 <= stopped < 60
+    assert 5 <= stopped < 42
     assert (run / f"checkpoints/step-{stopped:08}").is_dir()
     said = log.read_text()
     assert said.count(f"saved at step {stopped}") == 2  # the event, and the last line
@@ -197,14 +198,11 @@ def test_torchrun_starts_them_again_and_they_go_on(place: Path):
 
 
 @pytest.mark.slow
-def test_a_mistake_is_said_once(place: Path):
-    log = place / "mistake.log"
-    launcher = torchrun(
-        "-m", "--", "fromscratch", "train", "recipe.toml", "train.micro_batch=8", "--run", "new",
-        cwd=place, log=log,
-    )  # fmt: skip
-    assert launcher.wait(PATIENCE) != 0
-    said = log.read_text()
+def test_a_mistake_is_said_once(place: Path, forks: Forks):
+    command = ["train", "recipe.toml", "train.micro_batch=8", "--run", "new"]
+    both = forked(forks, *command, cwd=place)
+    assert all(rank.code == 2 for rank in both)
+    said = "".join(rank.out + rank.err for rank in both)
     assert said.count("error: ") == 1
     assert "8 windows of a step" in said
     assert "cannot be dealt out to 2 processes" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import PATIENCE, torchrun
+from launching import forked
 from small import (
     POISONED,
     WAYS,
@@ -17,19 +17,19 @@ from small import (
 
 from fromscratch.parallel.ranks import Ranks
 from fromscratch.parallel.share import SharedModel
+from tests.forking.forks import Forks
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def answers(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> list[dict[str, Any]]:
     """What each of two ranks found."""
     folder = tmp_path_factory.mktemp("together")
     for rank in range(2):
         (folder / str(rank)).mkdir()
-    log = folder / "log"
     program = Path(__file__).with_name("small.py")
-    launcher = torchrun(program, folder, cwd=folder, log=log)
-    assert launcher.wait(PATIENCE) == 0, log.read_text()[-3000:]
-    assert "Warning" not in log.read_text()
+    for ended in forked(forks, folder, cwd=folder, before=program):
+        assert ended.code == 0, ended.err
+        assert "Warning" not in ended.out + ended.err
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 

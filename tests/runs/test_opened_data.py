@@ -295,8 +295,24 @@ def test_changing_the_stages_of_a_run_must_be_on_purpose_and_is_recorded(togethe
         Path("run"), ["train.steps=16", f"data.stage=[{{{later.rstrip(', ')}}}]"], report=silent
     )
     session.train()
-    events = [e["event"] for e in read_json_lines(session.paths.events)]
-    assert {"recipe_changed", "data_changed"} <= set(events)
+    events = list(read_json_lines(session.paths.events))
+    assert {"recipe_changed", "data_changed"} <= {e["event"] for e in events}
+    # The new shares put the run further back in what the stage had begun (R03).
+    (consumed,) = [e for e in events if e["event"] == "consumed_data"]
+    assert 'through "signs"' in consumed["message"]
+    assert '"digits"' not in consumed["message"]
+
+
+def test_a_stage_that_is_added_behind_reads_nothing_twice(together: Path) -> None:
+    new_run(staged(together), Path("run"), report=silent).train()
+    first = "{from_tokens = 1_300, weights = {digits = 0, signs = 1}}"
+    added = "{from_tokens = 3_500, weights = {digits = 1, signs = 1}}"
+    changes = ["train.steps=16", f"data.stage=[{first}, {added}]"]
+    session = open_run(Path("run"), changes, report=silent)
+    session.lock.release()
+    events = {e["event"] for e in read_json_lines(session.paths.events)}
+    assert "data_changed" in events
+    assert "consumed_data" not in events
 
 
 def test_a_source_that_would_run_out_is_refused_before_the_run_and_at_resume(

@@ -53,7 +53,7 @@ class HostCopy:
             raise
         self._buffers = fresh
         for name, tensor in tensors.items():
-            fresh[name].copy_(tensor, non_blocking=True)
+            fresh[name].copy_(tensor, non_blocking=tensor.is_cuda)
         for device in {tensor.device for tensor in tensors.values()}:
             synchronize(device)
         return replace(

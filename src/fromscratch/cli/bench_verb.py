@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fromscratch.cli.show import err, print_json, print_warning, say, size, table
+from fromscratch.cli.starting import completion_by
 from fromscratch.cli.vocabulary import argument, option
 from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.report.numerals import percent
@@ -44,7 +45,7 @@ def run(
     from fromscratch.runs.measured import RESULTS, remember
     from fromscratch.runs.recipe_files import load_recipe
 
-    resolved = load_recipe(recipe, overrides or [])
+    resolved = load_recipe(recipe, overrides or [], complete=completion_by(start))
     with _progress() as watch:
         result = bench(
             resolved,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fromscratch.cli.budget_lines import print_budget
 from fromscratch.cli.show import out, print_json, print_warning, say, size, table
+from fromscratch.cli.starting import completion_by
 from fromscratch.cli.vocabulary import argument, option
 from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.report.numerals import duration, short
@@ -42,13 +43,14 @@ def run(
     from fromscratch.runs.spending import Question
 
     question = Question(gpu, gpus, hours, dollars, price, mfu)
-    plan = make_plan(load_recipe(recipe, overrides or []), question)
+    resolved = load_recipe(recipe, overrides or [], complete=completion_by(start))
+    plan = make_plan(resolved, question)
     if picture is not None:
         _draw(plan, picture)
     if as_json:
         print_json(plan.to_json())
     else:
-        _print(plan, recipe, overrides or [])
+        _print(plan, recipe, [*(["--from", start] if start else []), *(overrides or [])])
 
 
 def _verdict(plan: Plan, memory_bytes: int) -> str:

@@ -6,11 +6,13 @@ words come out plain.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import sys
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -20,8 +22,26 @@ from fromscratch.foundation.errors import UserError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Speaker(Console):
+    """A console whose listener may leave: then it is silent, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """The reader of our output has gone (`| head`); a run must not end because of that."""
+        self.quiet = True
+        no_more_to(sys.stderr if self.stderr else sys.stdout)
+
+
+def no_more_to(stream: TextIO) -> None:
+    """What is still written to a stream whose reader has gone is dropped, also at the exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+
+
+out = _Speaker(highlight=False, soft_wrap=True)
+err = _Speaker(stderr=True, highlight=False, soft_wrap=True)
 
 
 def speak_in_any_encoding() -> None:
@@ -30,13 +50,13 @@ def speak_in_any_encoding() -> None:
     Under LANG=C or PYTHONIOENCODING=ascii a file name or a model's word must not end the work.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def print_error(what: str, fix: str | None) -> None:
     """A user's mistake: what is wrong, and how to mend it."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)  # heard after `hush`, too
+    console = _Speaker(stderr=True, highlight=False, soft_wrap=True)  # heard after `hush`, too
     console.print(f"[bold red]error:[/] {_plain(what)}")
     if fix:
         console.print(f"  {_plain(fix)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.show import err, print_json, print_warning, say, table
+from fromscratch.cli.starting import completion_by
 from fromscratch.cli.vocabulary import argument, option
 from fromscratch.cli.vocabulary import overrides as said_overrides
 from fromscratch.foundation.errors import UserError
@@ -19,6 +20,9 @@ from fromscratch.report.numerals import duration, short
 
 if TYPE_CHECKING:
     from fromscratch.runs.sweep_study import Claim, SweepStudy, TrialResult, TrialRow
+
+
+_SHORT = {"val_bpb": "bits/byte", "val_loss": "val loss"}
 
 
 def run(
@@ -60,7 +64,9 @@ def run(
             "torchrun starts processes that train one model together; a sweep's train one each.",
             fix="Start the sweep without torchrun, once for each device.",
         )
-    plan = plan_sweep(recipe, settings or [], sampler=sampler, trials=trials)
+    plan = plan_sweep(
+        recipe, settings or [], sampler=sampler, trials=trials, complete=completion_by(start)
+    )
     from fromscratch.runs.sweep_study import open_sweep
 
     folder = out or Path("sweeps") / plan.name
@@ -96,7 +102,7 @@ def _work(study: SweepStudy) -> bool:
             print_warning(f"trial {claim.number} ({_said(claim.values)}) failed: {result}")
         else:
             err.print(
-                f"trial {claim.number:>3}  {result.val_bpb:.4f} bits/byte "
+                f"trial {claim.number:>3}  {result.value:.4f} {_SHORT[result.measure]} "
                 f"in {duration(result.seconds)}"
             )
 
@@ -108,11 +114,11 @@ def _print(study: SweepStudy, as_json: bool) -> None:
     rows = study.rows()
     picture = _draw(study, rows)
     if as_json:
-        content = {"folder": str(study.folder), "value": "val_bpb", **study.plan.to_json()}
+        content = {"folder": str(study.folder), "value": study.plan.measure, **study.plan.to_json()}
         content["results"] = [asdict(row) for row in rows]
         print_json(content)
         return
-    _print_table(list(study.plan.axes), rows)
+    _print_table(list(study.plan.axes), rows, _SHORT[study.plan.measure])
     for row in rows:
         if row.reason is not None:
             print_warning(f"{row.run} failed: {row.reason}")
@@ -122,14 +128,14 @@ def _print(study: SweepStudy, as_json: bool) -> None:
         say(f"picture: {picture}")
 
 
-def _print_table(keys: list[str], rows: list[TrialRow]) -> None:
+def _print_table(keys: list[str], rows: list[TrialRow], measure: str) -> None:
     names = [key.rpartition(".")[2] for key in keys]
     names = [n if names.count(n) == 1 else key for n, key in zip(names, keys, strict=True)]
     results = [row.result for row in rows if row.result is not None]
     # Of what is the same for all, one word is enough; the table should fit into a terminal.
     tokens = sorted({result.tokens for result in results})
-    lowest = any(result.best_bpb < result.val_bpb for result in results)
-    columns = [*names, "bits/byte", *(["lowest"] if lowest else []), "steps", "time", "tokens/s"]
+    lowest = any(result.lowest < result.value for result in results)
+    columns = [*names, measure, *(["lowest"] if lowest else []), "steps", "time", "tokens/s"]
     if len(tokens) > 1:
         columns.append("tokens")
     cells = []
@@ -138,7 +144,7 @@ def _print_table(keys: list[str], rows: list[TrialRow]) -> None:
             shown = [row.state]
         else:
             result = row.result
-            shown = [f"{result.val_bpb:.4f}", *([f"{result.best_bpb:.4f}"] if lowest else [])]
+            shown = [f"{result.value:.4f}", *([f"{result.lowest:.4f}"] if lowest else [])]
             shown += [f"{result.steps:,}", duration(result.seconds), f"{result.tokens_per_s:,.0f}"]
             shown += [short(result.tokens)] if len(tokens) > 1 else []
         values = [row.values.get(key, "") for key in keys]

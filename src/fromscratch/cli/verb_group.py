@@ -7,13 +7,16 @@ phone. A verb that stands in no section is shown all the same, under "More".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fromscratch.cli.mistypes import unknown_verb
+from fromscratch.cli.show import no_more_to
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Start here": {
@@ -98,6 +101,16 @@ class Verbs(TyperGroup):
             raise unknown_verb(ctx.command_path, args, list(self.commands))
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the verb; that nobody reads its answer to the end (`| head`) is no failure."""
+        with _unread():
+            return super().invoke(ctx)
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Reads the options before the verb; --help is answered here."""
+        with _unread():
+            return super().make_context(*arguments, **more)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The verbs by section; of a group that has none, one list."""
         there = {n: c for n, c in self.commands.items() if not c.hidden}
@@ -112,6 +125,16 @@ class Verbs(TyperGroup):
             if verbs:
                 with formatter.section(title):
                     formatter.write_dl([(name.ljust(width), verbs[name]) for name in verbs])
+
+
+@contextmanager
+def _unread() -> Iterator[None]:
+    """Ends in peace where the reader of standard output has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        no_more_to(sys.stdout)
+        raise typer.Exit(0) from None
 
 
 class Verbal(typer.Typer):

@@ -27,6 +27,7 @@ from fromscratch.data.permutation import Permutation, StretchedPermutation
 from fromscratch.data.shards import TokenStream
 from fromscratch.data.shares import Stage
 from fromscratch.data.skipping import Ranges, before, kept_numbers
+from fromscratch.foundation.hardware import to_device
 from fromscratch.foundation.seeds import derive_seed
 
 IGNORE = -100
@@ -67,12 +68,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        segments = None if self.segments is None else self.segments.to(device, non_blocking=True)
-        return Batch(
-            self.ids.to(device, non_blocking=True),
-            self.targets.to(device, non_blocking=True),
-            segments,
-        )
+        segments = None if self.segments is None else to_device(self.segments, device)
+        return Batch(to_device(self.ids, device), to_device(self.targets, device), segments)
 
     def joined(self, others: Sequence[Batch], order: Tensor) -> Batch:
         """Its rows and those of others, one below the other, in another order."""

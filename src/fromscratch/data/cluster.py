@@ -68,11 +68,11 @@ class Cluster:
 
     def check(self) -> None:
         """Raises a UserError where a setting makes no sense or is missing."""
-        for option, value in (("tasks", self.tasks), ("task-cores", self.cores)):
+        for option, value in (("parts", self.tasks), ("cores", self.cores)):
             if value < 1:
                 raise UserError(f"--{option} {value}: at least one is needed.")
         if self.workers < 0:
-            raise UserError(f"--workers {self.workers} is not a number of tasks.")
+            raise UserError(f"--workers {self.workers} is not a number of parts.")
         if self.executor == "slurm" and not (self.partition and self.time):
             raise UserError(
                 "Slurm must be told where the tasks run, and how long one may take.",

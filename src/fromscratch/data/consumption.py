@@ -7,7 +7,7 @@ epochs, which travels in every checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from fromscratch.data.batches import TrainingData
 from fromscratch.data.skipping import Ranges
@@ -37,3 +37,35 @@ def read_before(read: Mapping[str, float], data: TrainingData) -> dict[str, floa
     """The sources of which something has been read, by name, with the epochs of what most has."""
     epochs = {s.name: max(read.get(text, 0.0) for text in s.known_texts) for s in data.sources}
     return {name: value for name, value in epochs.items() if value > 0}
+
+
+def read_again(
+    read: Mapping[str, float],
+    data: TrainingData,
+    sample: int,
+    skipped: Ranges = (),
+    *,
+    known: Container[str],
+) -> dict[str, float]:
+    """Of what has been read, that which a run that goes on with other data reads again.
+
+    A source that was there before keeps its order, so nothing of it comes twice where the new
+    shares put the run no further back in it than it was.
+
+    Args:
+        read: Epochs by text, so far.
+        data: What the run goes on with.
+        sample: From which sample on.
+        skipped: Windows that are left out.
+        known: Names of the sources that were there before.
+
+    Returns:
+        Epochs so far, by source.
+    """
+    now = data.epochs(sample, skipped)
+    window = {s.name: 1.0 / len(s.windows) for s in data.sources}
+    return {
+        name: epochs
+        for name, epochs in read_before(read, data).items()
+        if name not in known or epochs > now[name] + window[name]
+    }

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fromscratch.data.batches import IGNORE, Batch
 from fromscratch.data.examples import Examples, Side
+from fromscratch.foundation.hardware import to_device
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PairBatch(Batch):
         plain = super().to(device)
         reference = self.reference
         if reference is not None:
-            reference = reference.to(device, non_blocking=True)
+            reference = to_device(reference, device)
         return PairBatch(plain.ids, plain.targets, None, reference)
 
     def joined(self, others: Sequence[Batch], order: Tensor) -> PairBatch:

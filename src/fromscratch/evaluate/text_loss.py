@@ -26,6 +26,7 @@ from fromscratch.evaluate.text_windows import (
     cut_windows,
 )
 from fromscratch.foundation.errors import UserError
+from fromscratch.foundation.hardware import to_device
 from fromscratch.model.cross_entropy import token_losses
 from fromscratch.model.gpt import GPT
 from fromscratch.train.precision import Precision
@@ -157,11 +158,11 @@ def _losses(
     """(B, T) nats of each target; 0 where there is none."""
     try:
         with precision.autocast():
-            hidden = model.hidden(batch.ids.to(model.device, non_blocking=True))  # (B, T, C)
+            hidden = model.hidden(to_device(batch.ids, model.device))  # (B, T, C)
             losses = token_losses(
                 model.output,
                 hidden.flatten(0, 1),
-                batch.targets.to(model.device, non_blocking=True).flatten(),
+                to_device(batch.targets, model.device).flatten(),
                 ignore=IGNORE,
             )
         found: npt.NDArray[np.float64] = losses.cpu().double().view(batch.ids.shape).numpy()

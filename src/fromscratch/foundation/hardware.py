@@ -252,6 +252,15 @@ def peak_memory_gb(device: torch.device) -> float | None:
     return None if held is None else held / 1e9
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A host's tensor on the device; to a CUDA device the copy is queued, and nobody waits for it.
+
+    On Apple's GPUs such a copy may read the host's memory when it is another tensor's already
+    (github.com/pytorch/pytorch/issues/189690): batches would be corrupted in silence.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done what was queued on it."""
     import torch

@@ -23,4 +23,8 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
         related purposes give unrelated seeds.
     """
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    # A file name that is not UTF-8 reaches us with lone surrogates.
+    return (
+        int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "big")
+        >> 1
+    )

@@ -238,8 +238,8 @@ def _embedding(n: int, width: int) -> nn.Embedding:
 
     On the meta device torch's own draw imports its compiler, which takes longer than loading.
     """
-    made: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(n, width), freeze=False)
-    return made
+    table: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(n, width), freeze=False)
+    return table
 
 
 def _positions_in(segments: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A sweep's results as a PNG: bits per byte against each swept setting, and a map of two."""
+"""A sweep's results as a PNG: the ranks' measure against each swept setting, and a map of two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fromscratch.runs.sweep_plan import SweepPlan
+from fromscratch.runs.sweep_plan import MEASURES, SweepPlan
 from fromscratch.runs.sweep_results import as_number
 from fromscratch.runs.sweep_study import TrialRow
 
@@ -39,7 +39,9 @@ def sweep_picture(plan: SweepPlan, done: Sequence[TrialRow]) -> bytes:
     keys = list(plan.axes)
     panels = len(keys) + (len(keys) == 2)
     figure = Figure(figsize=(4.6 * panels, 4.0), dpi=100, facecolor="white", layout="constrained")
-    figure.suptitle(_plain(f"{plan.name}: bits per byte"), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(
+        _plain(f"{plan.name}: {MEASURES[plan.measure]}"), x=0.01, ha="left", fontsize=12
+    )
     grid = figure.add_gridspec(1, panels)
     for number, key in enumerate(keys):
         other = next((k for k in keys if k != key), None) if len(keys) == 2 else None
@@ -58,7 +60,7 @@ def _against(axes: Axes, key: str, other: str | None, done: Sequence[TrialRow]) 
     names = _ticks(names).labels if other and len(names) <= len(_COLOURS) else [""]
     for number, name in enumerate(names):
         chosen = [row for row in done if not name or row.values[other or key] == name]
-        points = sorted((ticks.places[row.values[key]], _bits(row)) for row in chosen)
+        points = sorted((ticks.places[row.values[key]], _value(row)) for row in chosen)
         joined = "-" if name or (other is None and len(ticks.labels) == len(points)) else ""
         axes.plot(
             [x for x, _ in points],
@@ -89,7 +91,7 @@ def _map(axes: Axes, across: str, up: str, done: Sequence[TrialRow]) -> None:
     best: dict[tuple[int, int], float] = {}
     for row in done:
         cell = lines.index(row.values[up]), columns.index(row.values[across])
-        best[cell] = min(best.get(cell, float("inf")), _bits(row))
+        best[cell] = min(best.get(cell, float("inf")), _value(row))
     values = [
         [best.get((i, j), float("nan")) for j in range(len(columns))] for i in range(len(lines))
     ]
@@ -115,9 +117,9 @@ def _ticks(values: Sequence[str]) -> _Ticks:
     return _Ticks(labels, numbers, log=low > 0 and high / low >= 4)
 
 
-def _bits(row: TrialRow) -> float:
+def _value(row: TrialRow) -> float:
     assert row.result is not None
-    return row.result.val_bpb
+    return row.result.value
 
 
 def _plain(text: str) -> str:

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fromscratch.checkpoint.state import Progress, TrainState
+from fromscratch.data.consumption import read_before
 from fromscratch.data.watching import Remark, Watch
 from fromscratch.evaluate.hellaswag_items import HellaSwagItem
 from fromscratch.foundation.errors import UserError
@@ -144,7 +145,7 @@ def _make_folder(
             *consumed_notes(
                 recipe,
                 session.data.training,
-                session.state.progress.read,
+                read_before(session.state.progress.read, session.data.training),
                 model=recipe.base.model,
             ),
             *unfinetuned_notes(recipe),

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fromscratch.checkpoint.state import Progress
+from fromscratch.data.consumption import read_again
 from fromscratch.data.watching import Remark, Watch
 from fromscratch.foundation.errors import UserError, did_you_mean_path
 from fromscratch.foundation.files import read_json_lines, write_atomically
@@ -190,7 +191,11 @@ def _pick_up(
         )
     if progress.data_fingerprint != now.data_fingerprint:
         note("data_changed", "other training data from here on", progress.step)
-        for name, message in consumed_notes(recipe, data.training, progress.read):
+        known = {source.name for source in before.data.source}
+        again = read_again(
+            progress.read, data.training, progress.sample, progress.skipped, known=known
+        )
+        for name, message in consumed_notes(recipe, data.training, again):
             note(name, message, progress.step)
     for field in ("seed", "data_fingerprint", "recipe_hash", "threads", "ranks", "versions"):
         setattr(progress, field, getattr(now, field))

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from fromscratch.foundation.errors import UserError, did_you_mean
@@ -112,11 +113,7 @@ def parse_recipe(
     Raises:
         UserError: As `load_recipe`.
     """
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"The recipe {name} is not valid TOML: {error}.") from None
-    values.setdefault("name", name)
+    values = _values(text, name)
     for override in overrides:
         _apply(values, override)
     if complete is not None:
@@ -128,6 +125,45 @@ def parse_recipe(
             fix=f"Name it: fromscratch train {name} --from MODEL.",
         )
     return recipe_from(values)
+
+
+def completed_text(
+    text: str,
+    *,
+    name: str,
+    overrides: Sequence[str],
+    complete: Callable[[dict[str, Any]], dict[str, Any]],
+) -> str:
+    """A recipe's TOML with what it leaves to the model that it starts from.
+
+    Args:
+        text: As it is written.
+        name: Of the recipe.
+        overrides: Changes that `complete` must know of; they are not written into it.
+        complete: As for `load_recipe`.
+
+    Raises:
+        UserError: As `load_recipe`.
+    """
+    given, completed = _values(text, name), _values(text, name)
+    for override in overrides:
+        _apply(given, override)
+    _refuse_unknown_keys(given, Recipe, prefix="")
+    found = complete(given)
+    for table in ("base", "chat", "data", "model"):
+        if table in found:
+            completed[table] = {k: v for k, v in found[table].items() if v is not None}
+    return tomli_w.dumps(completed)
+
+
+def _values(text: str, name: str) -> dict[str, Any]:
+    """A recipe's tables as they are written."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"The recipe {name} is not valid TOML: {error}.") from None
+    values.setdefault("name", name)
+    return values
 
 
 def needs_a_model(values: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from fromscratch.foundation.settings import descriptions
 from fromscratch.runs.recipe import Recipe
 
 
@@ -41,6 +42,7 @@ def recipe_keys() -> Mapping[str, RecipeKey]:
 
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterator[RecipeKey]:
+    words = descriptions(model)
     for name, field in model.model_fields.items():
         table = _table(field.annotation)
         if table is not None:
@@ -48,7 +50,7 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[RecipeKey]:
         else:
             default = None if field.is_required() else field.get_default(call_default_factory=True)
             choices = tuple(_choices(field.annotation))
-            yield RecipeKey(f"{prefix}{name}", choices, field.description or "", default)
+            yield RecipeKey(f"{prefix}{name}", choices, words.get(name, ""), default)
 
 
 def _table(annotation: Any) -> type[BaseModel] | None:

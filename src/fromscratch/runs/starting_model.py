@@ -28,7 +28,6 @@ from fromscratch.checkpoint.chat_template import template_in
 from fromscratch.checkpoint.hub_model import is_hub_name
 from fromscratch.checkpoint.model_files import weights_sha256
 from fromscratch.data.batches import TrainingData
-from fromscratch.data.consumption import read_before
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.files import read_json
 from fromscratch.foundation.names import CHECKPOINT_RECIPE, CHECKPOINT_STATE
@@ -178,17 +177,16 @@ def read_by(model: str) -> dict[str, float]:
 
 
 def consumed_notes(
-    recipe: Recipe, data: TrainingData, read: Mapping[str, float], *, model: str = ""
+    recipe: Recipe, data: TrainingData, before: Mapping[str, float], *, model: str = ""
 ) -> Notes:
     """Which of the texts that come have been trained on before (R03).
 
     Args:
         recipe: Of the run that begins, or goes on with other data.
         data: What comes.
-        read: What was read by then, as checkpoints keep it.
+        before: Sources of which something was read by then, with the epochs.
         model: The one that begins the run; empty where it goes on.
     """
-    before = read_before(read, data)
     if not before:
         return []
     parts = [f'{epochs:.3g} times through "{name}"' for name, epochs in before.items()]

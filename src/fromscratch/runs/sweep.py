@@ -25,6 +25,7 @@ from fromscratch.runs.opened_data import POOLED
 from fromscratch.runs.pick_up import open_run
 from fromscratch.runs.recipe import Recipe
 from fromscratch.runs.session import Session
+from fromscratch.runs.sweep_plan import Measure
 from fromscratch.runs.sweep_study import Claim, SweepStudy, TrialResult
 from fromscratch.track.tracker import Tracker
 
@@ -81,8 +82,8 @@ def work(
                 study.fail(claim.number, outcome)
                 on_end(claim, outcome)
                 continue
-            result = result_of(claim.run)
-            if not math.isfinite(result.val_bpb):
+            result = result_of(claim.run, study.plan.measure)
+            if not math.isfinite(result.value):
                 study.fail(claim.number, "its last validation is not finite")
                 on_end(claim, "its last validation is not finite")
                 continue
@@ -90,7 +91,7 @@ def work(
             on_end(claim, result)
 
 
-def result_of(run: Path) -> TrialResult:
+def result_of(run: Path, measure: Measure = "val_bpb") -> TrialResult:
     """A finished run's result, from its own rows."""
     rows = list(read_json_lines(RunPaths(run).metrics))
     steps = [row for row in rows if "loss" in row]
@@ -104,6 +105,8 @@ def result_of(run: Path) -> TrialResult:
         steps=int(steps[-1]["step"]),
         seconds=float(evaluations[-1]["seconds"]),
         tokens_per_s=statistics.median(float(row["tokens_per_s"]) for row in steps),
+        best_loss=min(float(row["val_loss"]) for row in evaluations),
+        measure=measure,
     )
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from fromscratch.foundation.errors import UserError, did_you_mean
 from fromscratch.runs.recipe import Recipe
-from fromscratch.runs.recipe_files import parse_recipe, read_recipe
+from fromscratch.runs.recipe_files import completed_text, parse_recipe, read_recipe
 
 Sampler = Literal["grid", "tpe", "random"]
+Measure = Literal["val_bpb", "val_loss"]
+MEASURES: dict[Measure, str] = {"val_bpb": "bits per byte", "val_loss": "validation loss"}
+"""What trials are ranked by, in words."""
 
 _LENGTHS = {"train.steps", "train.tokens", "train.epochs"}
 # What decides which text is held out: results on different texts do not compare.
@@ -72,6 +75,16 @@ class SweepPlan:
         for values in itertools.product(*lists):
             yield dict(zip(self.axes, values, strict=True))
 
+    @property
+    def measure(self) -> Measure:
+        """What trials are ranked by: bits per byte, or of preferences the objective's own loss.
+
+        A preference loss is about pairs of answers; how many bits it takes to write them is not
+        what is learned.
+        """
+        recipe = self.recipe({key: _first(axis) for key, axis in self.axes.items()})
+        return "val_loss" if recipe.train.objective in ("dpo", "orpo") else "val_bpb"
+
     def recipe(self, values: dict[str, str]) -> Recipe:
         """The recipe of a trial.
 
@@ -122,7 +135,12 @@ def plan_from_json(content: dict[str, Any]) -> SweepPlan:
 
 
 def plan_sweep(
-    recipe: str, words: Sequence[str], *, sampler: str = "grid", trials: int | None = None
+    recipe: str,
+    words: Sequence[str],
+    *,
+    sampler: str = "grid",
+    trials: int | None = None,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> SweepPlan:
     """Reads what a sweep is to try, and checks all of it before anything is spent.
 
@@ -132,6 +150,7 @@ def plan_sweep(
             `key=low:high:log` to draw from.
         sampler: One of `Sampler`.
         trials: How many to draw; a grid has as many as it has combinations.
+        complete: Fills in what the recipe leaves to the model that all trials start from.
 
     Raises:
         UserError: It cannot be tried, or its results could not be compared.
@@ -152,6 +171,8 @@ def plan_sweep(
             fixed.append(word)
         else:
             axes[key] = axis
+    if complete is not None:
+        text = completed_text(text, name=name, overrides=fixed, complete=complete)
     if not axes:
         raise UserError(
             "Nothing is swept.", fix="Give a setting several values, e.g. optim.lr=1e-4,3e-4,1e-3."

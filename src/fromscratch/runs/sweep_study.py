@@ -27,7 +27,7 @@ from fromscratch.foundation.names import (
     trial_lock_file,
 )
 from fromscratch.foundation.seeds import derive_seed
-from fromscratch.runs.sweep_plan import Choices, SweepPlan, plan_from_json
+from fromscratch.runs.sweep_plan import Choices, Measure, SweepPlan, plan_from_json
 
 if TYPE_CHECKING:
     import optuna
@@ -41,13 +41,15 @@ class TrialResult:
     """How a trial ended.
 
     Attributes:
-        val_bpb: Bits per byte of the held-out text after the last step: what is compared.
+        val_bpb: Bits per byte of the held-out text after the last step.
         best_bpb: The lowest of the run's validations.
-        val_loss: Nats per token after the last step.
+        val_loss: The objective's own loss after the last step: nats per token, or per pair.
         tokens: Trained on.
         steps: Updates.
         seconds: Of training, over all sessions.
         tokens_per_s: The median over its steps.
+        best_loss: The lowest of the run's validations; None in sweeps before this was kept.
+        measure: Which of them is compared.
     """
 
     val_bpb: float
@@ -57,6 +59,20 @@ class TrialResult:
     steps: int
     seconds: float
     tokens_per_s: float
+    best_loss: float | None = None
+    measure: Measure = "val_bpb"
+
+    @property
+    def value(self) -> float:
+        """What is compared."""
+        return self.val_bpb if self.measure == "val_bpb" else self.val_loss
+
+    @property
+    def lowest(self) -> float:
+        """The same where the run was at its best."""
+        if self.measure == "val_bpb":
+            return self.best_bpb
+        return self.val_loss if self.best_loss is None else self.best_loss
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class SweepStudy:
         from optuna.trial import TrialState
 
         self._note(number, _RESULT, asdict(result))
-        self._study.tell(number, result.val_bpb, TrialState.COMPLETE)
+        self._study.tell(number, result.value, TrialState.COMPLETE)
 
     def fail(self, number: int, reason: str) -> None:
         """Writes down that a trial has no result."""
@@ -153,7 +169,7 @@ class SweepStudy:
         """All trials: the best first, then those without a result."""
         rows = [self._row(trial) for trial in self._study.get_trials(deepcopy=False)]
         return sorted(
-            rows, key=lambda r: (r.result is None, r.result.val_bpb if r.result else 0.0, r.number)
+            rows, key=lambda r: (r.result is None, r.result.value if r.result else 0.0, r.number)
         )
 
     def _row(self, trial: optuna.trial.FrozenTrial) -> TrialRow:

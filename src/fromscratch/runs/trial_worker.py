@@ -154,6 +154,7 @@ def _trial_recipe(recipe: Recipe, job: Job, portions: int) -> Recipe:
             del values[table]
     values["eval"] |= {
         "every": 0,
+        "patience": 0,
         "tokens": _VALIDATION_BATCHES * job.micro_batch * context,
         "hellaswag_every": _NEVER if job.duties and recipe.eval.hellaswag_every else 0,
         "hellaswag_items": _QUESTIONS,
