@@ -79,8 +79,9 @@ def instructions(newcomer: Path) -> Path:
 @pytest.fixture
 def fineweb(hub: HubServer, newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     """A hub with some files of the data set that the pages name."""
-    texts = [path.read_text() for path in sorted((newcomer / "my-texts").iterdir())]
-    files = {f"sample/10BT/{n:03d}_00000.parquet": parquet(texts[n::14]) for n in range(14)}
+    text = "".join(path.read_text() for path in sorted((newcomer / "my-texts").iterdir()))
+    pieces = [text[i : i + 600] for i in range(0, 14 * 20 * 600, 600)]
+    files = {f"sample/10BT/{n:03d}_00000.parquet": parquet(pieces[n::14]) for n in range(14)}
     hub.add("HuggingFaceFW/fineweb-edu", files)
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     monkeypatch.setenv("HF_HOME", str(newcomer / ".hf"))
