@@ -47,6 +47,7 @@ def settle(
         resolved,
         recipe.read_text(),
         rungs,
+        typed=str(recipe),
         each=0.05,
         budget=budget,
         overrides=(),

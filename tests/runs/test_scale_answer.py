@@ -51,6 +51,7 @@ def ladder(text: int = 10**13, noise: float = 0.002) -> tuple[LadderPlan, ScaleR
         recipe,
         read_recipe("modern-124m")[1],
         rungs,
+        typed="modern-124m",
         each=1.0,
         budget=3600.0,
         overrides=(),

@@ -104,7 +104,9 @@ def _train(
 
     def make() -> LadderPlan:
         with documents_progress() as progress:
-            return plan_ladder(resolved.name, text, overrides, seconds, report=progress, say=_note)
+            return plan_ladder(
+                recipe, resolved.name, text, overrides, seconds, report=progress, say=_note
+            )
 
     study = open_ladder(folder, make)
     plan = _plan(study)

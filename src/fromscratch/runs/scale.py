@@ -60,6 +60,7 @@ _EACH = 1.0
 
 
 def plan_ladder(
+    typed: str,
     name: str,
     text: str,
     overrides: Sequence[str],
@@ -71,6 +72,7 @@ def plan_ladder(
     """Prepares the data, measures the sizes on this device, and settles the ladder.
 
     Args:
+        typed: The recipe as the command names it.
         name: Of the recipe.
         text: Its TOML.
         overrides: For all runs, and for the one that the ladder speaks of.
@@ -122,6 +124,7 @@ def plan_ladder(
         recipe,
         text,
         rungs,
+        typed=typed,
         budget=budget,
         overrides=tuple(overrides),
         reference=reference,
