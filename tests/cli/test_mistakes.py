@@ -627,6 +627,34 @@ MISTAKES = {
         ["import", "bad/picture.png", "--out", "new"],
         ["cannot be read as a checkpoint"],
     ),
+    "a ladder without a budget": (
+        ["scale", "tiny.toml", "--out", "new"],
+        ["is given nothing", "fromscratch scale tiny.toml --budget 1h"],
+    ),
+    "a budget that is no time": (
+        ["scale", "tiny.toml", "--budget", "soon", "--out", "new"],
+        ['"soon" is not a time', "1h30m"],
+    ),
+    "a ladder for a GPU that nobody knows": (
+        ["scale", "tiny.toml", "--budget", "1h", "--gpu", "rtx3909", "--out", "new"],
+        ['no GPU "rtx3909"', 'Did you mean "rtx3090"?'],
+    ),
+    "a ladder where something else is": (
+        ["scale", "tiny.toml", "--budget", "1h", "--out", "text"],
+        ["text is not empty", "--out"],
+    ),
+    "a ladder of phases": (
+        ["scale", "tiny.toml", "train.phase=[{from_step=3, clip=1}]", "--budget", "1h"],
+        ["[[train.phase]], bound to one length", "without [[train.phase]]"],
+    ),
+    "a ladder on many processes": (
+        ["scale", "tiny.toml", "--budget", "1h", "--out", "new"],
+        ["without torchrun", "once for each device"],
+    ),
+    "a prediction by what is no ladder": (
+        ["train", "tiny.toml", "--scale", "text", "--run", "new"],
+        ["text has no fitted law", "fromscratch scale RECIPE --budget 1h"],
+    ),
 }
 
 

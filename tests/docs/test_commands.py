@@ -27,14 +27,17 @@ from typer.core import TyperGroup
 from fromscratch.cli.chat_commands import COMMANDS
 from fromscratch.cli.main import app
 from fromscratch.cli.sampling_settings import SETTINGS
+from fromscratch.data.watching import unwatched
 from fromscratch.generate.sampling import SamplingOptions
 from fromscratch.runs.chat_config import ChatConfig
+from fromscratch.runs.opened_data import parts_of
 from fromscratch.runs.preference_config import PreferenceConfig
 from fromscratch.runs.recipe import CheckpointConfig
 from fromscratch.runs.recipe_files import load_recipe
 from fromscratch.runs.sweep_plan import plan_sweep
 from fromscratch.train.guard_config import GuardConfig
 from tests.cli.chat_models import END, write_model
+from tests.end_to_end.ladders import settle
 from tests.forking.forks import Forks
 
 # A newcomer has ten minutes; a test has seconds. Only lengths, widths and vocabularies are changed,
@@ -69,6 +72,7 @@ RUN_PAGES = {
             "planning",
             "preferences",
             "report",
+            "scale",
             "tokenizers",
             "training",
             "tutorial",
@@ -220,6 +224,25 @@ def test_the_commands_about_the_doctor_work_one_after_the_other(newcomer: Path):
     shutil.copytree(ROOT / "docs/as-run", newcomer / "docs/as-run")
     (newcomer / "my-items.jsonl").write_text(json.dumps({"text": "one two " * 9}) + "\n")
     assert run_page("docs/doctor.md", newcomer) == 14
+
+
+@pytest.mark.slow
+def test_the_commands_about_scaling_work_one_after_the_other(
+    newcomer: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its ladder is settled here: how far a budget comes is another thing on every machine."""
+    (recipe,) = blocks("docs/scale.md", "toml")
+    (newcomer / "mine.toml").write_text(recipe.text)
+    monkeypatch.chdir(newcomer)
+    data = parts_of(load_recipe("mine.toml").data, unwatched)
+    held_out = {
+        f"val_{what}": sum(p.total(what, "val") for p in data) for what in ("tokens", "bytes")
+    }
+    settle(Path("scale/mine"), Path("mine.toml"), held_out={**held_out, "tokenizer": "bytes"})
+    assert run_page("docs/scale.md", newcomer) == 4
+    page = (newcomer / "runs/larger/report.html").read_text("utf-8")
+    assert "Predicted and achieved" in page
+    assert (newcomer / "scale/mine/scale.png").is_file()
 
 
 def test_the_commands_about_reports_work_one_after_the_other(newcomer: Path):

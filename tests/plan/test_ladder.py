@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,13 +16,10 @@ MODEL = ModelConfig(
 TINY = ModelConfig(family="gpt2", n_layer=2, n_head=4, d_model=64, context=128, vocab_size=256)
 
 
-SIZES = functools.cache(lambda model: tuple(sizes_of(model)))
-
-
 def ladder(seconds: float, flops: float = 1e13, model: ModelConfig = MODEL, most: float = 1e15):
     """A ladder on a device of constant speed."""
     return choose_ladder(
-        SIZES(model),
+        sizes_of(model),
         lambda size: flops / size.flops_per_token,
         seconds,
         each=2.0,

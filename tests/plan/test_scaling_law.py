@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_known_constants_are_found_again(law: ScalingLaw):
 
 def test_a_ruined_run_hardly_moves_the_law():
     runs = ladder(BESIROGLU, 0.001)
-    ruined = [*runs[:4], FittedRun(*(*vars(runs[4]).values(),)[:2], 9.0, 1.0, ""), *runs[5:]]
+    ruined = [*runs[:4], replace(runs[4], loss=9.0), *runs[5:]]
     assert fit_law(ruined, draws=1).law.loss(1e8, 2e9) == pytest.approx(
         BESIROGLU.loss(1e8, 2e9), rel=0.02
     )
@@ -153,6 +154,16 @@ def test_further_away_is_less_certain():
     fit = fit_law(ladder(BESIROGLU, 0.003), draws=50)
     near, far = fit.predict(24e6, 480e6), fit.predict(24e8, 480e8)
     assert far.spread > 2 * near.spread
+
+
+def test_runs_that_more_text_did_not_help_have_a_law_too():
+    """Of a learning rate far too high, say: a term is nothing then, and the law says so."""
+    random = np.random.default_rng(0)
+    runs = [replace(run, loss=3 + 0.1 * random.random()) for run in ladder(BESIROGLU, 0.0)]
+    fit = fit_law(runs, draws=20)
+    for law in (fit.law, *fit.draws):
+        assert 2.5 < law.loss(1e7, 1e9) < 3.5
+    assert fit.predict(1e7, 1e9).spread > 0.01
 
 
 def test_too_few_runs_are_refused():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +15,6 @@ from fromscratch.runs.scale_rules import FEWEST_STEPS, check_scalable, settings_
 PRETRAINING = ("try", "modern-124m", "minigpt-124m", "rtx3090-163m", "fgpt-662m")
 
 
-SIZES = functools.cache(lambda name: tuple(sizes_of(load_recipe(name).model)))
-
-
 def reference_of(recipe: Recipe) -> int:
     steps = recipe.steps()
     assert steps is not None
@@ -30,7 +25,7 @@ def reference_of(recipe: Recipe) -> int:
 @given(st.sampled_from(PRETRAINING), st.integers(0, 11), st.floats(0.5, 100))
 def test_every_size_and_length_is_a_recipe(name: str, number: int, ratio: float):
     recipe = load_recipe(name)
-    size = SIZES(name)[number]
+    size = sizes_of(recipe.model)[number]
     tokens = max(FEWEST_STEPS * recipe.model.context, int(ratio * size.parameters))
     changed = settings_for(recipe, size, tokens, reference=reference_of(recipe))
     overrides = [f"{key}={value}" for key, value in changed.items()]

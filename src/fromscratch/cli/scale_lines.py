@@ -84,7 +84,7 @@ def _print_answer(plan: LadderPlan, answer: Answer, folder: Path, *, also: bool)
         f"  {significant(answer.reach, 3)} times the arithmetic of the ladder's largest run, "
         f"{answer.epochs:.2g} passes over the text"
     )
-    typed = " ".join(map(shlex.quote, (plan.name, *answer.overrides)))
+    typed = " ".join(map(shlex.quote, (plan.typed, *answer.overrides)))
     say(f"  fromscratch train {typed} --scale {shlex.quote(str(folder))}")
     if not answer.supported:
         print_warning("this ladder cannot support that answer:")

@@ -103,7 +103,9 @@ def _train(
 
     def make() -> LadderPlan:
         with documents_progress() as progress:
-            return plan_ladder(resolved.name, text, overrides, seconds, report=progress, say=_note)
+            return plan_ladder(
+                recipe, resolved.name, text, overrides, seconds, report=progress, say=_note
+            )
 
     study = open_ladder(folder, make)
     plan = _plan(study)
@@ -173,7 +175,7 @@ def _conclude(study: SweepStudy, question: Question, as_json: bool) -> None:
     plan, rows = _plan(study), study.rows()
     spent = spent_seconds(study.folder, plan)
     waiting = [row for row in rows if row.state in ("waiting", "running", "stopped")]
-    result = fit_ladder(plan, rows)
+    result = fit_ladder(study.folder, plan, rows)
     answers = _answers(plan, result, question)
     write_result(study.folder, result, [answer.to_json() for answer in answers])
     picture = study.folder / SCALE_PICTURE

@@ -12,6 +12,7 @@ whole runs serve any schedule, and each is one that `resume` and `report` take.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,8 @@ Speed = Callable[[Size], float]
 """Trained tokens a second."""
 
 
-def sizes_of(model: ModelConfig) -> list[Size]:
+@functools.cache
+def sizes_of(model: ModelConfig) -> tuple[Size, ...]:
     """The models of a recipe's family, ascending: heads from one to four times the recipe's.
 
     Width, depth and MLP follow the heads, so the ratio of width to depth stays, on which the loss
@@ -68,7 +70,7 @@ def sizes_of(model: ModelConfig) -> list[Size]:
         parameters = count_parameters(shape).total
         if not found or parameters > found[-1].parameters:
             found.append(Size(heads, shape, parameters, flops_per_token(shape)))
-    return found
+    return tuple(found)
 
 
 def choose_ladder(

@@ -29,8 +29,9 @@ DRAWS = 200
 _STARTS = 8
 """L-BFGS is started from so many of the grid's points, the best by the objective."""
 _EXPONENTS = (0.1, 0.25, 0.4, 0.6, 0.9, 1.3)
-_BOUNDS = [(None, None), (None, None), (None, None), (0.0, 3.0), (0.0, 3.0)]
-"""Of log E and of both terms at the middle of the runs, then of both exponents."""
+_BOUNDS = [(math.log(1e-4), None), (None, None), (None, None), (0.0, 3.0), (0.0, 3.0)]
+"""Of log E and of both terms at the middle of the runs, then of both exponents. Of runs that do not
+bend yet, the best E is none at all, and its logarithm has no end."""
 
 
 def fit_law(runs: Sequence[FittedRun], *, draws: int = DRAWS) -> LawFit:

@@ -35,8 +35,8 @@ class ScalingLaw:
 
     def loss(self, parameters: float, tokens: float) -> float:
         """Nats per token of a model of so many parameters after so many tokens."""
-        size = math.exp(math.log(self.a) - self.alpha * math.log(parameters))
-        return self.e + size + math.exp(math.log(self.b) - self.beta * math.log(tokens))
+        size = self.a * math.pow(parameters, -self.alpha)
+        return self.e + size + self.b * math.pow(tokens, -self.beta)
 
     def optimum(self, flops: float) -> tuple[float, float]:
         """Parameters and tokens of the lowest loss for so much arithmetic, where it is 6 N D.

@@ -76,9 +76,7 @@ def describe(prediction: RunPrediction, achieved: float | None) -> str:
 def _achieved(facts: Facts) -> float | None:
     """The last held-out loss of a run that came to its end."""
     last = facts.last
-    if facts.state != "finished" or last is None or facts.planned_steps != last.step:
-        return None
-    return last.loss
+    return last.loss if facts.state == "finished" and last and last.step == facts.step else None
 
 
 def _table(prediction: RunPrediction, achieved: float | None) -> Html:

@@ -60,6 +60,7 @@ _EACH = 1.0
 
 
 def plan_ladder(
+    typed: str,
     name: str,
     text: str,
     overrides: Sequence[str],
@@ -71,6 +72,7 @@ def plan_ladder(
     """Prepares the data, measures the sizes on this device, and settles the ladder.
 
     Args:
+        typed: The recipe as the command names it.
         name: Of the recipe.
         text: Its TOML.
         overrides: For all runs, and for the one that the ladder speaks of.
@@ -122,6 +124,7 @@ def plan_ladder(
         recipe,
         text,
         rungs,
+        typed=typed,
         budget=budget,
         overrides=tuple(overrides),
         reference=reference,
@@ -199,10 +202,9 @@ def spent_seconds(folder: Path, plan: LadderPlan) -> float:
     total = plan.planned_in
     for number in range(plan.trials):
         rows = RunPaths(folder / trial_folder(number)).metrics
-        trained = 0.0
-        if str(number) not in noted and rows.is_file():
-            trained = max((float(r.get("seconds", 0)) for r in read_json_lines(rows)), default=0.0)
-        total += noted.get(str(number), 0.0) + trained
+        told = read_json_lines(rows) if rows.is_file() else ()
+        trained = max((float(row.get("seconds", 0)) for row in told), default=0.0)
+        total += max(noted.get(str(number), 0.0), trained)
     return total
 
 
@@ -270,6 +272,7 @@ def work_on_ladder(
     assert isinstance(plan, LadderPlan)
     pace = _Pace(plan)
     clock = [0.0, time.monotonic()]  # when the run at hand began, and when time is up
+    at_hand = [0]
     deadlines: list[_Deadline] = []
 
     def admit(claim: Claim) -> str | None:
@@ -279,6 +282,7 @@ def work_on_ladder(
         if left <= 0 or (needed > left and not begun):
             return f"the budget has {max(left, 0):.0f} s left, and it would take {needed:.0f} s"
         clock[:] = [time.monotonic(), time.monotonic() + left]
+        at_hand[:] = [claim.number]
         return None
 
     def begin(claim: Claim, begun: bool) -> None:
@@ -300,6 +304,7 @@ def work_on_ladder(
     while True:
         if work(study, report=report, listeners=listen, on_begin=begin, on_end=end, admit=admit):
             return True
+        _note(study, at_hand[0], time.monotonic() - clock[0])
         if not any(deadline.passed for deadline in deadlines):
             return False
         deadlines.clear()  # the run that was stopped is taken up again, and not admitted

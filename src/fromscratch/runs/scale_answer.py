@@ -34,6 +34,13 @@ WIDEST = 0.05
 lowers a loss by about as much."""
 
 
+_NOISIEST = 0.02
+"""Standard deviation of what the law leaves over: more than seeds explain."""
+
+_LEAST_EXPONENT, _GREATEST_EXPONENT = 0.02, 2.0
+"""Published ones lie between 0.05 and 0.8."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One size, trained for all of the time."""
@@ -265,7 +272,7 @@ def _told(
     settings = settings_for(recipe, best.size, best.tokens, reference=plan.reference)
     if not here:
         settings["train.micro_batch"] = "auto"
-    doubts = _doubts(expected, reach)
+    doubts = _doubts(fit, expected, reach)
     assert question.hours is not None
     hours = work.trained_equivalent / best.tokens_per_s / 3600
     return Answer(
@@ -293,9 +300,21 @@ def _told(
     )
 
 
-def _doubts(expected: Prediction, reach: float) -> list[str]:
+def _doubts(fit: LawFit, expected: Prediction, reach: float) -> list[str]:
     """Why the ladder cannot support the answer; empty where it can."""
     doubts = []
+    if fit.noise > _NOISIEST:
+        doubts.append(
+            f"The runs lie {fit.noise:.1%} off the law, so it is not theirs: they are too short, "
+            "or the learning rate suits some of them only."
+        )
+    for name, of in (("alpha", "size"), ("beta", "text")):
+        low, high = fit.interval(name)
+        if low < _LEAST_EXPONENT or high > _GREATEST_EXPONENT:
+            doubts.append(
+                f"The runs do not tell what {of} is worth ({name} is between {low:.2g} and "
+                f"{high:.2g}). A ladder with a larger --budget may."
+            )
     if reach > FURTHEST:
         doubts.append(
             f"It has {reach:,.0f} times the arithmetic of the ladder's largest run; beyond "

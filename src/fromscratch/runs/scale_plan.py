@@ -68,6 +68,7 @@ class LadderPlan(SweepPlan):
     """What a ladder trains.
 
     Attributes:
+        typed: The recipe as the command named it.
         trained: Settings of each run, by dotted key.
         seconds: Each should take.
         each: The part of them besides training, the same for all.
@@ -81,6 +82,7 @@ class LadderPlan(SweepPlan):
         data: What the runs are trained and judged on (`OpenedData.describe`).
     """
 
+    typed: str
     trained: tuple[dict[str, str], ...]
     seconds: tuple[float, ...]
     each: float

@@ -90,17 +90,22 @@ def finished_runs(plan: LadderPlan, rows: Sequence[TrialRow]) -> list[FittedRun]
     return sorted(runs, key=lambda run: (run.parameters, run.tokens))
 
 
-def fit_ladder(plan: LadderPlan, rows: Sequence[TrialRow]) -> ScaleResult:
-    """Fits the law to a ladder's finished runs.
+def fit_ladder(folder: Path, plan: LadderPlan, rows: Sequence[TrialRow]) -> ScaleResult:
+    """Fits the law to a ladder's finished runs, unless scale.json has the law of just these.
 
     Raises:
         UserError: They are too few.
     """
+    runs = finished_runs(plan, rows)
+    if (folder / SCALE_RESULT).is_file():
+        kept = read_result(folder)
+        if list(kept.fit.runs) == runs:
+            return kept
     base = plan.base
     done = [row.result for row in rows if row.result is not None]
     return ScaleResult(
         recipe=plan.name,
-        fit=fit_law(finished_runs(plan, rows)),
+        fit=fit_law(runs),
         bits_per_nat=statistics.median(result.val_bpb / result.val_loss for result in done),
         data=plan.data,
         eval_tokens=base.eval.tokens,
