@@ -145,7 +145,7 @@ def test_a_run_that_was_killed_and_one_that_was_changed_on_purpose(
     (checkpoint / "recipe.toml").write_bytes(b"\xff\xfe")
     assert fromscratch("doctor", str(run)).code == 0
 
-    longer = Path(shutil.copytree(place / "run", place / "longer", symlinks=True))
+    longer = Path(shutil.copytree(place / "run", place / "gone-on", symlinks=True))
     assert fromscratch("resume", str(longer), "train.steps=40").code == 0
     assert ("R37", "warned") not in found_in(fromscratch("doctor", str(longer), "--json"))
 

@@ -17,7 +17,7 @@ from mkdocs.config import load_config
 from typed_commands import ROOT
 
 from fromscratch.foundation import names
-from tests.report.browser import started
+from tests.browser import started
 
 sys.path.insert(0, str(ROOT / "dev" / "site"))
 

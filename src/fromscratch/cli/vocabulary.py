@@ -108,7 +108,6 @@ OPTIONS: Mapping[str, Word] = {
     "mfu": Word("Share of the GPU's peak to assume.", "SHARE"),
     "precision": Word("What the model computes in"),
     "micro-batch": Word("Sequences at a time, e.g. 4,8,16.", "NUMBERS"),
-    "budget": Word("Time for the ladder, e.g. 1h, 30m, 1h30m.", "TIME"),
     "minutes": Word("Minutes of training.", "MINUTES"),
     "sampler": Word("grid (every combination), tpe or random.", "NAME"),
     "trials": Word("How many to draw with tpe or random.", "N"),
@@ -198,9 +197,6 @@ ARGUMENTS: Mapping[str, Word] = {
     "MODELS": Word(f"{_MODEL} Several are compared.", "MODEL", completing.models),
     "RUN": Word("Folder of the run.", "RUN", completing.runs),
     "RUNS": Word("Folder of the run; several are compared.", "RUN", completing.runs),
-    "WHAT": Word("A recipe, prepared data, a run or a model.", "WHAT", completing.models),
-    "RECIPE|FOLDER": Word("A recipe, or the folder of a ladder: to ask it again.",
-                          "RECIPE|FOLDER", completing.recipes),
     "DATA": Word("A folder that `prepare` wrote.", "DATA", completing.prepared),
     "WHAT": Word("A recipe with its changes; or prepared data, a run or a model. Several runs are "
                  "compared.", "WHAT", completing.examined),
