@@ -121,7 +121,7 @@ def test_the_pages_about_one_s_own_text(newcomer: Path):
 
 @pytest.mark.slow
 def test_the_page_about_macs(newcomer: Path):
-    assert how_to("mac", newcomer) == 5
+    assert how_to("mac", newcomer) == 3
 
 
 def test_the_page_about_several_gpus(newcomer: Path):
