@@ -35,8 +35,6 @@ SHORTER = {
     "model.n_layer=4 model.d_model=256 model.d_ff=1024": "model.n_layer=1",
     "train modern-124m": f"train modern-124m {SMALL}",
     "train minigpt-124m": f"train minigpt-124m {SMALL}",
-    "bench modern-124m --precision bf16": f"bench modern-124m {SMALL} --micro-batch 2",
-    "plan modern-124m --gpu here": f"plan modern-124m {SMALL} --gpu here",
     "train.steps=4764": "train.steps=6",
     "train.steps=1200": "train.steps=6",
     "train.steps=2400": "train.steps=8",
@@ -121,7 +119,7 @@ def test_the_pages_about_one_s_own_text(newcomer: Path):
 
 @pytest.mark.slow
 def test_the_page_about_macs(newcomer: Path):
-    assert how_to("mac", newcomer) == 5
+    assert how_to("mac", newcomer) == 3
 
 
 def test_the_page_about_several_gpus(newcomer: Path):
@@ -134,7 +132,7 @@ def test_the_pages_that_need_fineweb_edu(newcomer: Path, fineweb: HubServer):
     assert how_to("fineweb-edu-overnight", newcomer) >= 6
     fetched = {Path(seen.path.partition("&name=")[2]).name for seen in fineweb.fetches()}
     assert fetched == {f"{n:03d}_00000.parquet" for n in range(4)}
-    assert how_to("24gb-card", newcomer) >= 6
+    assert how_to("24gb-card", newcomer) == 5
     assert how_to("resume-on-colab", newcomer) == 6
     events = (newcomer / "runs/colab/recipe.toml").read_text()
     assert 'name = "adamw8bit"' in events
