@@ -20,6 +20,10 @@ from fromscratch.report.numerals import percent
 if TYPE_CHECKING:
     from fromscratch.data.audit import Amount, Audit
     from fromscratch.data.lengths import Lengths
+    from fromscratch.data.shards import Manifest
+
+# Tokens below which a model of 124M parameters is too large by far.
+_SMALL = 100_000_000
 
 app = Verbal()
 
@@ -78,7 +82,7 @@ def show(
     if picture is not None:
         say(f"The lengths as a picture: {picture}")
         say()
-    _print_advice(data, sentences)
+    _print_advice(found.manifest, data, sentences)
 
 
 def _as_json(audit: Audit, sentences: list[str]) -> dict[str, Any]:
@@ -256,14 +260,26 @@ def _print_copies(audit: Audit) -> None:
         say(f"      {fitting(pair.training_text, out.width - 6)}")
 
 
-def _print_advice(data: Path, sentences: list[str]) -> None:
+def recipe_on(manifest: Manifest, data: Path) -> str:
+    """A recipe that suits data of this size, with the changes that make it train on it."""
+    tokenizer = manifest.tokenizer
+    spec = f"bpe:{manifest.vocab_size}" if tokenizer == "bpe" else tokenizer
+    small = manifest.total("tokens", "train") < _SMALL
+    return (
+        f"{'try' if small else 'modern-124m'} data.path={shlex.quote(str(data))} "
+        f"data.tokenizer={spec} model.vocab_size={manifest.vocab_size}"
+        + ("" if small else " model.padded_vocab=0")
+    )
+
+
+def _print_advice(manifest: Manifest, data: Path, sentences: list[str]) -> None:
     if sentences:
         say("What to do")
         for number, sentence in enumerate(sentences, start=1):
             paragraph(f"{number}. {sentence}")
     else:
         say("Nothing stands out. Next, what a training run on it would take:")
-        say(f"  fromscratch plan modern-124m data.path={shlex.quote(str(data))}")
+        say(f"  fromscratch plan {recipe_on(manifest, data)}")
 
 
 def paragraph(text: str) -> None:

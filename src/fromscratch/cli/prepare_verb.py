@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fromscratch.cli.data_verb import recipe_on
 from fromscratch.cli.documents_progress import documents_progress
 from fromscratch.cli.prepare_in_tasks import Executor, TaskOptions, tell_queued
 from fromscratch.cli.show import err, parse_size, print_json, print_warning, say, size, table
@@ -139,13 +140,9 @@ def run(
         say(f"Prepared part {part} in {to}. When all parts are there, join them:")
         say("  fromscratch data merge PART ... --out DATA")
         return
-    spec = f"bpe:{manifest.vocab_size}" if manifest.tokenizer == "bpe" else manifest.tokenizer
     say(f"Prepared {to}. Look at it, and train on it:")
     say(f"  fromscratch data show {shlex.quote(str(to))}")
-    say(
-        f"  fromscratch train modern-124m data.path={shlex.quote(str(to))} data.tokenizer={spec} "
-        f"model.vocab_size={manifest.vocab_size} model.padded_vocab=0"
-    )
+    say(f"  fromscratch train {recipe_on(manifest, to)}")
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def _check(recipe: Recipe, trials: Trials) -> Settled:
         note = f"a step, a validation, a sample and a checkpoint at full size: {_in_words(trial)}"
         return Settled(recipe, [("dry_run", note)])
     if not trial.out_of_memory:
-        raise UserError(f"A dry run of the recipe failed: {trial.problem}.")
+        raise UserError(f"A dry run of the recipe failed: {trial.problem.rstrip('.')}.")
     raise UserError(
         f"train.micro_batch = {recipe.micro_batch} does not fit into the memory of "
         f"{trials.device}: {trial.problem}.",
