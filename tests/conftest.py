@@ -97,6 +97,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingModul
     return SharingModules(config, log)
 
 
+@pytest.fixture(autouse=True)
+def _the_command_line_still_speaks() -> Iterator[None]:
+    """A test that silences it, in this process, must not silence it for those that follow."""
+    yield
+    show = sys.modules.get("fromscratch.cli.show")
+    if show is not None:
+        silent = [console for console in (show.out, show.err) if console.quiet]
+        for console in silent:
+            console.quiet = False
+        assert not silent, "this test silenced the command line"
+
+
 @pytest.fixture(scope="session")
 def forks() -> Forks:
     """What runs a command without starting Python and importing torch for it."""

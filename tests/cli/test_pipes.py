@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from fromscratch.cli import show
 from fromscratch.cli.main import main
 
 
@@ -36,6 +37,7 @@ def test_a_locale_that_lacks_the_letters(
 
 @pytest.mark.parametrize("arguments", [["plan", "try"], ["plan", "try", "--json"], ["--help"]])
 def test_a_reader_who_has_gone(arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(show.out, "quiet", False)  # and back again: it falls silent
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stream:
