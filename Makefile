@@ -5,13 +5,16 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: try test check format docs install clean
+.PHONY: try test test-long check format docs install clean
 
 try: install  ## install, then train a small model on this machine's own Python library
 	$(BIN)/fromscratch try
 
-test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n auto
+test: install  ## the test suite, some ten minutes on two cores
+	$(BIN)/python -m pytest -n auto -m "not long"
+
+test-long: install  ## the few tests that take longest, some three minutes
+	$(BIN)/python -m pytest -n auto -m long
 
 check: install  ## formatting, lint, types, and the order of the rooms
 	$(BIN)/ruff format --check .

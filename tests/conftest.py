@@ -69,9 +69,9 @@ def _shares_a_fixture(path: str) -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is slow comes first, so that no worker sits over it when the others have finished."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    shared = {path for path in slow if _shares_a_fixture(str(path))}
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None and item.path not in shared)
+    marked = [i for i in items if i.get_closest_marker("slow") or i.get_closest_marker("long")]
+    slow, shared = set(marked), {i.path for i in marked if _shares_a_fixture(str(i.path))}
+    items.sort(key=lambda item: item not in slow and item.path not in shared)
 
 
 def pytest_collection_finish() -> None:

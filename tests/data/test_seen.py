@@ -80,7 +80,7 @@ def test_any_batching_and_any_return_give_the_plain_rules_answers(
         seen.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("expected", [0, 40_000_000])
 def test_a_larger_set_than_memory_holds_answers_like_numpy(tmp_path: Path, expected: int) -> None:
     """Through the memory's table into the file, and its doublings or a file large at once."""
@@ -223,7 +223,7 @@ print(json.dumps([kept, peak()]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
 def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
     peaks = []

@@ -226,7 +226,7 @@ def test_the_commands_about_the_doctor_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/doctor.md", newcomer) == 14
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_about_scaling_work_one_after_the_other(
     newcomer: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -282,7 +282,7 @@ def test_the_commands_about_logs_work_one_after_the_other(newcomer: Path):
         assert json.loads((newcomer / f"runs/{name}/import.json").read_text())["last_step"] == last
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_about_planning_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/planning.md", newcomer) == 7
     recipe = (newcomer / "runs/auto/recipe.toml").read_text()
@@ -401,7 +401,7 @@ def test_the_commands_about_evaluation_work_one_after_the_other(newcomer: Path):
     assert (newcomer / "runs/notes/evals.jsonl").read_text().count("\n") == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_about_many_processes_work_one_after_the_other(newcomer: Path):
     assert run_page("docs/multi-gpu.md", newcomer) >= 2
     events = (newcomer / "runs/two/events.jsonl").read_text()

@@ -158,7 +158,7 @@ def test_the_page_about_teaching_a_model_to_answer(
     assert how_to("finetune", newcomer) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_about_publishing(newcomer: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch):
     begin_model(newcomer / "runs/mine", forks, tokenizer="bpe:300:gpt2")
     with UploadServer() as hub:

@@ -16,7 +16,7 @@ def _afresh():
     torch._dynamo.reset()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_interrupted_and_resumed_it_is_the_same_run(at, run, reference, tmp_path):
     """With dropout, whose masks the compiled code draws itself."""
     whole = tmp_path / "whole"

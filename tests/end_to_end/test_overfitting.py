@@ -18,7 +18,7 @@ BUDGET = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_report_shows_overfitting(
     shakespeare: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ LARGE = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["gpt2", "modern"])
 def test_a_resume_peaks_no_higher_than_the_run(place, tmp_path, family):
     def peak(*arguments: str) -> int:

@@ -74,7 +74,7 @@ def test_a_ladder_is_fitted_and_answers_again_without_training(done: Path):
     assert json.loads((done / "scale.json").read_text())["fit"] == found["fit"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_ladder_goes_on_and_comes_to_the_same(
     done: Path, recipe: Path, held_out: dict[str, int | str], tmp_path: Path
 ):

@@ -113,7 +113,7 @@ def assert_wandb_shows(run: Path) -> Wandb:
     return shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_is_shown_whole_and_every_row_once(place: Path, tmp_path: Path, offline):
     run = tmp_path / "run"
     ended = train(place, "train", "recipe.toml", *SWITCHED_ON, "--run", run, until_rows=22)
@@ -131,7 +131,7 @@ def test_a_killed_run_is_shown_whole_and_every_row_once(place: Path, tmp_path: P
     assert shown.events()["resumed"][-1] == (events[-1]["step"], events[-1]["message"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trackers_switched_on_late_show_the_run_from_its_start(
     place: Path, tmp_path: Path, offline
 ):

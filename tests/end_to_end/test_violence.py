@@ -237,7 +237,7 @@ def killed_runs(
     return victims
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_products_that_are_shared_by_threads_resume_bit_for_bit(place: Path, tmp_path: Path):
     """The shape that `try` trains, on two threads: large enough for sums to be split."""
     shape = [

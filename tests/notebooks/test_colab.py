@@ -135,7 +135,7 @@ def shown(cell: nbformat.NotebookNode) -> str:
     return "".join(parts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_session_is_killed_and_the_next_one_goes_on(tmp_path, monkeypatch):
     place = Place(tmp_path)
     metrics = place.run / "metrics.jsonl"

@@ -158,7 +158,7 @@ def test_two_train_stop_together_and_one_goes_on(place: Path):
     assert_same_run(run, place / "reference")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shards_go_on_where_one_stood_and_a_death_ends_them_with_a_sentence(place: Path):
     run, log = from_the_middle(place, "sharded"), place / "sharded.log"
     command = ["-m", "--", "fromscratch", "resume", run, "parallel.mode=fsdp"]
@@ -186,7 +186,7 @@ def test_shards_go_on_where_one_stood_and_a_death_ends_them_with_a_sentence(plac
     assert_same_run(run, place / "reference")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_starts_them_again_and_they_go_on(place: Path):
     run, log = from_the_middle(place, "again"), place / "again.log"
     launcher = torchrun("-m", "--", "fromscratch", "resume", run, restarts=1, cwd=place, log=log)
@@ -210,7 +210,7 @@ def test_a_mistake_is_said_once(place: Path, forks: Forks):
     assert not (place / "new").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_rank_that_is_stuck_ends_within_a_minute_of_the_other_s_death(tmp_path: Path):
     log = tmp_path / "log"
     launcher = torchrun(Path(__file__).with_name("stuck.py"), cwd=tmp_path, log=log)

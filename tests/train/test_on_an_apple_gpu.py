@@ -69,7 +69,7 @@ def losses(run: Path) -> list[float]:
     return [row.get("loss", row.get("val_loss")) for row in rows]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_trains_validates_samples_and_is_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text").mkdir()
