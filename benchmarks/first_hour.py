@@ -146,7 +146,7 @@ def main() -> None:
         hour.command("resume", "val loss", "resume", "runs/mine")
         hour.command("doctor on the run", "checks", "doctor", "runs/mine")
         on_text = ["--data", text, "--documents", "passage"]
-        hour.command("eval", "runs/mine ", "eval", "runs/mine", *on_text)
+        hour.command("eval", chosen.text.stem, "eval", "runs/mine", *on_text)
         taught = ["--from", "runs/mine", f"data.path={questions}", "train.epochs=1"]
         hour.command("finetune", "val loss", "train", "sft-fgpt", *taught, "--run", "runs/chat")
         hour.command("chat", "", "chat", "runs/chat", "--prompt", "What is a cat?")

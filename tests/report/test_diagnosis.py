@@ -130,6 +130,17 @@ def test_a_switch_of_the_text_is_found_where_it_is():
         assert abs((found["data_switch"].step or 0) - at) <= 5
         levels = [float(x) for x in re.findall(r"(?:from|to) (\d\.\d+)", found["data_switch"].text)]
         assert levels[1] - levels[0] == pytest.approx(by, abs=0.1)
+    # Where a text begins again, a drop is memory and no other text; a rise there is.
+    epochs = STEPS / 450
+    dropped = loss - 0.6 * (STEPS > 900)
+    found = findings(STEPS, {"loss": dropped, "epochs/poems": epochs})
+    assert troubles(found) == {"by_heart"}
+    assert '"poems" begins again' in found["by_heart"].text
+    assert "data_switch" in findings(STEPS, {"loss": dropped, "epochs/poems": epochs * 0.9})
+    risen = loss + 0.6 * (STEPS > 900)
+    assert "data_switch" in findings(STEPS, {"loss": risen, "epochs/poems": epochs})
+    often = {"loss": dropped, "epochs/poems": STEPS}
+    assert "data_switch" in findings(STEPS, often), "it begins again at every step"
     # Reached along a line over a third of the run it is no switch.
     blended = loss - 0.6 * np.clip((STEPS - 600) / 500, 0, 1)
     assert "data_switch" not in findings(STEPS, {"loss": blended})

@@ -49,6 +49,7 @@ _REGRET_OF: dict[str, tuple[str, str]] = {
     "unlearning": ("R01", "keep a share of that text, or blend it out: blend_tokens"),
     "data_switch": ("R01", "plan a change of text as a [[data.stage]] with blend_tokens"),
     "schedule_change": ("R37", "write a change of the learning rate as a [[train.phase]]"),
+    "by_heart": ("R15", "give more text, or a smaller train.steps"),
     "chinchilla": ("R15", "see fromscratch plan RECIPE for what the size deserves"),
 }
 """The regret that a rule of the diagnosis shows, and what to do about it."""

@@ -19,7 +19,8 @@ _BACK = 0.3
 
 def data_switch(evidence: Evidence) -> list[Finding]:
     """A jump of the loss that no change of the schedule explains, and planned ones that show."""
-    found = []
+    found: list[Finding] = []
+    by_heart: list[tuple[Jump, float, str]] = []
     for jump in evidence.jumps:
         x = evidence.training[0]
         before, at = float(x[jump.index - 1]), float(x[jump.index])
@@ -29,15 +30,18 @@ def data_switch(evidence: Evidence) -> list[Finding]:
         if any(first <= change.step <= last for change in evidence.rate_changes):
             continue  # said with the change of the schedule
         stage = evidence.stage_at(first, last)
+        again = evidence.begins_again(first, last) if jump.after < jump.before else None
         if stage is not None:
             found.append(_planned(jump, at, stage))
+        elif again is not None:
+            by_heart.append((jump, at, again))
         elif jump.score < CERTAIN or _is_return(jump, evidence):
             continue
         elif back := _return_of(jump, evidence):
             found.append(_excursion(jump, at, float(x[back.index])))
         elif not _is_spike(jump, at - margin, at + margin, evidence):
             found.append(_unplanned(jump, before, at, first, last, evidence))
-    return found
+    return [*_by_heart(by_heart), *found]
 
 
 def tokens_for_the_size(evidence: Evidence) -> list[Finding]:
@@ -76,6 +80,21 @@ def _planned(jump: Jump, at: float, stage: int) -> Finding:
         f"recipe's mixture begins: losses on its two sides are of different text."
     )
     return Finding("stage", Level.REMARK, text, "mixture", at)
+
+
+def _by_heart(jumps: list[tuple[Jump, float, str]]) -> list[Finding]:
+    """Drops of the loss where a text begins again: what was read before is known."""
+    if not jumps:
+        return []
+    (jump, at, name), *others = sorted(jumps, key=lambda drop: drop[1])
+    places = ", ".join(count(step) for _, step, _ in others)
+    text = (
+        f'The training loss {_moves(jump)} at step {count(at)}, where "{name}" begins again'
+        + (f"; likewise at {places}" if places else "")
+        + ": what was read before is being learned by heart, and the training loss says less and "
+        "less about text that is new."
+    )
+    return [Finding("by_heart", Level.ALARM, text, "loss", at)]
 
 
 def _is_spike(jump: Jump, first: float, last: float, evidence: Evidence) -> bool:

@@ -15,6 +15,8 @@ from fromscratch.report.diagnosis.spikes import find_spikes
 from fromscratch.report.facts import Facts, Validation, started_with, validations_of
 from fromscratch.report.record import Event, FloatArray, RunRecord, Table, number
 
+# Of an epoch: the stretch in which a jump is looked for.
+_SHORT_OF_AN_EPOCH = 0.5
 _CHANGED_ON_PURPOSE = {"recipe_changed", "learning_rate_rises", "data_changed", "phase_began"}
 
 SEVERAL = 3
@@ -150,6 +152,18 @@ class Evidence:
             e.kind == "resumed" and e.step is not None and first <= e.step <= last
             for e in self.record.events
         )
+
+    def begins_again(self, first: float, last: float) -> str | None:
+        """The source whose text begins again between two steps, the second time or a later one."""
+        for name in self.record.training.under("epochs"):
+            steps, read = self.column(f"epochs/{name}")
+            if len(steps) < 2:
+                continue
+            before, after = np.interp([first, last], steps, read)
+            # One that is gone through within a few steps begins again everywhere.
+            if np.floor(after) > np.floor(before) >= 0 and after - before < _SHORT_OF_AN_EPOCH:
+                return name
+        return None
 
     def _step_at(self, tokens: float) -> float:
         """The step after which so many tokens were trained on."""
