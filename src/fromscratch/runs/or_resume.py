@@ -91,7 +91,7 @@ def asked_again(root: Path, recipe: str, overrides: Sequence[str], start: str | 
         )
     if not known:
         return Again(list(overrides), now)
-    was, is_now = _flat(then), _flat(now)
+    was, is_now = then.by_key(), now.by_key()
     changed = {key for key in was | is_now if was.get(key) != is_now.get(key)}
     said = {word.partition("=")[0].strip() for word in overrides}
     for group in _ONE_OF:
@@ -158,18 +158,3 @@ def _override(key: str, value: object) -> str | None:
     if isinstance(value, bool):
         return f"{key}={str(value).lower()}"
     return f"{key}={shlex.quote(str(value))}" if isinstance(value, (int, float, str)) else None
-
-
-def _flat(recipe: Recipe) -> dict[str, object]:
-    """A recipe's settings by dotted key; what is None is left out."""
-    out: dict[str, object] = {}
-
-    def add(prefix: str, values: dict[str, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{key}.", value)
-            else:
-                out[prefix + key] = value
-
-    add("", recipe.model_dump(exclude_none=True))
-    return out

@@ -176,7 +176,7 @@ def _pick_up(
             note(name, message, progress.step)
     # Against what the checkpoint was trained with: that is what the steps from here on differ from,
     # whether an override, an earlier one or an edit of the file says so (R37).
-    if changed := _differences(_flat(before), _flat(recipe)):
+    if changed := _differences(before.by_key(), recipe.by_key()):
         if ranks.is_main:
             write_atomically(paths.recipe, recipe.to_toml())
         note("recipe_changed", changed, progress.step)
@@ -227,22 +227,6 @@ def _refuse_lost(paths: RunPaths) -> None:
             "from scratch in silence.",
             regret="R40",
         )
-
-
-def _flat(recipe: Recipe) -> dict[str, object]:
-    """A recipe's settings by dotted key."""
-    out: dict[str, object] = {}
-
-    def add(key: str, value: object) -> None:
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                add(f"{key}.{name}", inner)
-        else:
-            out[key] = value
-
-    for table, values in recipe.model_dump().items():
-        add(table, values)
-    return out
 
 
 def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:

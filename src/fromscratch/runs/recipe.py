@@ -350,6 +350,21 @@ class Recipe(Table):
             data = data.model_copy(update={"tokenizer": next(iter(where.values()))})
         return self.model_copy(update={"data": data})
 
+    def by_key(self) -> dict[str, object]:
+        """Every setting by its dotted key, defaults included; a list of tables as it stands."""
+        found: dict[str, object] = {}
+
+        def add(key: str, value: object) -> None:
+            if isinstance(value, dict):
+                for name, inner in value.items():
+                    add(f"{key}.{name}", inner)
+            else:
+                found[key] = value
+
+        for table, values in self.model_dump().items():
+            add(table, values)
+        return found
+
     def to_toml(self) -> str:
         """The whole recipe as TOML, defaults included; what is None is left out."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
