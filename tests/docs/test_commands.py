@@ -70,10 +70,13 @@ RUN_PAGES = {
             "logs",
             "multi-gpu",
             "planning",
+            "precision",
             "preferences",
             "report",
             "scale",
+            "sweep",
             "tokenizers",
+            "trackers",
             "training",
             "tutorial",
         )
@@ -300,7 +303,7 @@ def test_the_commands_about_chats_work_one_after_the_other(newcomer: Path):
     (newcomer / "runs").mkdir()
     write_model(newcomer / "runs/chat", [*b"A word. ", END], context=256, chats=True)
     write_model(newcomer / "runs/notes", [*b"number 7 "], context=256, chats=False)
-    assert run_page("docs/chat.md", newcomer) == 4
+    assert run_page("docs/chat.md", newcomer) == 5
 
 
 def test_the_table_of_settings_is_what_can_be_set():

@@ -31,6 +31,7 @@ SMALL = (
     "sample.every=0 schedule.warmup_steps=1"
 )
 """Put before what a page says, which therefore holds."""
+NARROW = "model.n_layer=1 model.n_head=2 model.d_model=16 model.d_ff=32 model.vocab_size=257"
 SHORTER = {
     "model.n_layer=4 model.d_model=256 model.d_ff=1024": "model.n_layer=1",
     "train modern-124m": f"train modern-124m {SMALL}",
@@ -172,6 +173,39 @@ def test_the_page_about_publishing(newcomer: Path, forks: Forks, monkeypatch: py
         "me/my-space": False,
     }
     assert (newcomer / "my-model.gguf").read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.slow
+def test_the_page_about_sweeps(newcomer: Path):
+    fewer = {
+        "sweep try": f"sweep try data.path=my-texts data.tokenizer=bytes {NARROW}",
+        "0.01,0.03,0.1": "0.01,0.03",
+        "0.003,0.005,0.01": "0.003,0.01",
+        "768,1536,3072": "768,1536",
+        "64,128,256": "64,128",
+        "train.tokens=92_160": "train.tokens=3_072",
+        "train.tokens=46_080": "train.tokens=3_072",
+        "--trials 20": "--trials 2",
+    }
+    assert run_page("docs/sweep.md", newcomer, fewer) == 5
+    assert (newcomer / "sweeps/batch/sweep.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_pages_about_precision_and_trackers(newcomer: Path, monkeypatch: pytest.MonkeyPatch):
+    """The data sets of the hub are one text here; wandb keeps its run on this machine."""
+    small = f"train modern-124m data.path=my-texts data.val_fraction=0.1 {SMALL}"
+    shorter = {
+        "train modern-124m": small,
+        "train rangeflow-124m": small,
+        "optim.name=adamw8bit": "optim.name=adamw8bit optim.engine=torchao",
+    }
+    assert run_page("docs/precision.md", newcomer, shorter) == 2
+    assert (newcomer / "runs/small-gpu/report.html").is_file()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tracked = {"train modern-124m": f"{small} --run runs/tracked"}
+    assert run_page("docs/trackers.md", newcomer, tracked) >= 1
+    assert list((newcomer / "runs/tracked/tensorboard").iterdir())
 
 
 UNTIL_STOPPED = [
