@@ -33,6 +33,10 @@ export async function model() {
   return (await answer.json()).data[0];
 }
 
+// Pieces that have arrived are read without a pause in between. A model that is faster than the page
+// would leave it no moment to draw, or to hear that somebody stops it.
+const breathless = 30; // milliseconds
+
 // Yields the objects of a server-sent stream, whose pieces may be cut anywhere.
 export async function* stream(path, body, signal) {
   const answer = await ask(path, {
@@ -44,6 +48,7 @@ export async function* stream(path, body, signal) {
   if (!answer.ok) throw await failure(answer);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
+  let breath = performance.now();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) throw new ApiError(0, 'The connection ended in the middle of the answer.');
@@ -56,6 +61,11 @@ export async function* stream(path, body, signal) {
       const item = JSON.parse(line.slice(6));
       if (item.error) throw new ApiError(500, item.error.message);
       yield item;
+      if (performance.now() - breath > breathless) {
+        await new Promise((goOn) => setTimeout(goOn));
+        if (signal?.aborted) throw new DOMException('', 'AbortError');
+        breath = performance.now();
+      }
     }
   }
 }
