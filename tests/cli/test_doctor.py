@@ -153,10 +153,9 @@ def test_a_run_that_was_killed_and_one_that_was_changed_on_purpose(
 def test_damaged_folders_are_findings_and_slips_are_mistakes(
     fromscratch: Callable, place: Path
 ) -> None:
-    (place / "broken").mkdir()
-    (place / "broken/manifest.json").write_text('{"tokenizer_fingerprint": ')
-    assert fromscratch("doctor", "broken").code == 1
-    (place / "talk2.json").write_text('[{"prompt": "a", "completion": "b"}, {"prompt": "c"}]')
+    (place / "no-manifest").mkdir()
+    (place / "no-manifest/manifest.json").write_text('{"tokenizer_fingerprint": ')
+    assert fromscratch("doctor", "no-manifest").code == 1
     for words in (
         ["doctor", "tiny.toml", "nosuch.key=1"],
         ["doctor", "tiny.toml", "foo"],
