@@ -10,6 +10,7 @@ import html
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -100,6 +101,9 @@ def execute(
     """
     path = [str(HERE / "colab_shim"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    # As on Colab, where what pip installs is on the path; here the environment need not be active.
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", programs)
     client = NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
