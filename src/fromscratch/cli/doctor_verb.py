@@ -193,15 +193,18 @@ def _print(examined: Examined, example: Sequence[Stretch]) -> None:
 def _print_finding(finding: Finding) -> None:
     label = f"{finding.severity:<8}"
     colour = _COLOURS[finding.severity]
-    lines = textwrap.wrap(finding.what, max(30, out.width - len(_INDENT)), break_on_hyphens=False)
     out.print(f"  [{colour}]{label}[/] {finding.id:<3} ", end="", highlight=False)
-    for number, line in enumerate(lines):
-        say(line if number == 0 else f"{_INDENT}{line}")
-    mended = f"-> {finding.fix}" if finding.fix else ""
-    for number, line in enumerate(
-        textwrap.wrap(mended, max(30, out.width - len(_INDENT) - 3), break_on_hyphens=False)
-    ):
-        say(f"{_INDENT}{line}" if number == 0 else f"{_INDENT}   {line}")
+    _say_hanging(finding.what)
+    if finding.fix:
+        _say_hanging(f"-> {finding.fix}", first=_INDENT, further="   ")
+
+
+def _say_hanging(text: str, *, first: str = "", further: str = "") -> None:
+    """Says a text behind `first`; what does not fit on its line stands below, indented."""
+    indent = _INDENT + further
+    lines = textwrap.wrap(text, max(30, out.width - len(indent)), break_on_hyphens=False)
+    lines = lines or [""]  # of nothing but blanks
+    say("\n".join([first + lines[0], *(indent + line for line in lines[1:])]))
 
 
 def _print_example(example: Sequence[Stretch]) -> None:
@@ -216,9 +219,7 @@ def _print_example(example: Sequence[Stretch]) -> None:
         text = " · ".join(
             repr(token)[1:-1] if token.strip() != token else token for token in tokens
         )
-        lines = textwrap.wrap(text, max(30, out.width - len(_INDENT)), break_on_hyphens=False)
-        for number, line in enumerate(lines):
-            say(f"  {said if number == 0 else '':<13}{line}")
+        _say_hanging(text, first=f"  {said:<13}")
     say()
 
 

@@ -18,6 +18,7 @@ from fromscratch.doctor.finding import Check
 from fromscratch.foundation.advice import Advice
 from fromscratch.foundation.errors import UserError
 from fromscratch.foundation.names import DATA_MANIFEST
+from fromscratch.plan.compute import far_from_optimal
 from fromscratch.report.numerals import percent, short, significant
 from fromscratch.runs.data_config import SourceConfig
 from fromscratch.runs.mixture_plan import mixture_warnings
@@ -28,9 +29,6 @@ from fromscratch.runs.schedule_plan import schedule_warnings
 if TYPE_CHECKING:
     from fromscratch.data.shards import Manifest
 
-# At a quarter of Chinchilla's tokens a model half the size would have done as well; from four
-# times on, the same compute would have made a larger model better.
-_TOO_FEW, _TOO_MANY = 0.25, 4.0
 # Muennighoff et al. (2023), figure 1: up to four passes are about as good as new text.
 _WORTH_REPEATING = 4.0
 # Up to this scale fp16 rounds a good part of a language model's gradients to zero.
@@ -167,13 +165,14 @@ def _too_few_tokens(subject: RecipeSubject) -> Iterator[Advice]:
         f"{significant(ratio, 2)} a parameter where about 20 are compute-optimal "
         f"({short(best)} tokens, Chinchilla)"
     )
-    if plan.total_tokens < _TOO_FEW * best:
+    far = far_from_optimal(plan.total_tokens, parameters)
+    if far == "few":
         yield Advice(
             "R15",
             f"few tokens for the size: {figures}",
             f"write train.tokens={best:_}, or a smaller model",
         )
-    elif plan.total_tokens > _TOO_MANY * best:
+    elif far == "many":
         yield Advice(
             "R15",
             f"many tokens for the size: {figures}; the same compute would make a larger model "
@@ -238,26 +237,25 @@ def _unscaled(subject: RecipeSubject) -> Iterator[Advice]:
 
 def _schedule(subject: RecipeSubject) -> list[Advice]:
     plan, epochs = subject.plan, subject.epochs
-    of_all = len(epochs) == len(subject.sources) if epochs else False
-    known: Mapping[str, float] | None = epochs if of_all else None
-    if known is None and plan.total_tokens is not None and not _is_prepared(subject):
-        known = _at_most_one_epoch(subject, plan.total_tokens)
+    known: Mapping[str, float] | None = epochs
+    if not epochs:
+        known = _epochs_by_name(subject)
+    elif len(epochs) < len(subject.sources):
+        known = None
     return schedule_warnings(subject.recipe, plan.steps, known)
-
-
-def _is_prepared(subject: RecipeSubject) -> bool:
-    return bool(subject.epochs)
 
 
 _NAMED_TOKENS = {"sample-10BT": 10e9, "sample-100BT": 100e9, "sample-350BT": 350e9}
 
 
-def _at_most_one_epoch(subject: RecipeSubject, total: int) -> Mapping[str, float] | None:
-    """A corpus of the hub whose name says how many tokens it has; before it is downloaded."""
-    found = {}
+def _epochs_by_name(subject: RecipeSubject) -> Mapping[str, float] | None:
+    """Of corpora of the hub whose names say how many tokens they have; before any is downloaded."""
+    total, found = subject.plan.total_tokens, {}
+    if total is None:
+        return None
     for source in subject.sources:
         _, _, part = source.path.rpartition(":")
-        if not source.path.startswith("hf:") or part not in _NAMED_TOKENS:
+        if not source.path.startswith(HUB_PREFIX) or part not in _NAMED_TOKENS:
             return None
         found[source.name] = total / _NAMED_TOKENS[part]
     return found or None

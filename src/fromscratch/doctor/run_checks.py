@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from fromscratch.checkpoint.store import CheckpointStore, verify
 from fromscratch.doctor.finding import Check
 from fromscratch.doctor.recipe_checks import gigabytes
 from fromscratch.foundation.advice import Advice
-from fromscratch.foundation.files import free_bytes, read_json
+from fromscratch.foundation.files import free_bytes
 from fromscratch.foundation.names import (
-    CHECKPOINT_MANIFEST,
     CHECKPOINT_RECIPE,
-    CHECKPOINT_STATE,
     RunPaths,
+    step_folder,
     step_of_folder,
 )
 from fromscratch.report.diagnosis.diagnose import diagnose
@@ -95,11 +94,9 @@ class RunSubject:
     @cached_property
     def newest(self) -> Path | None:
         """The newest checkpoint, by its number; not verified."""
-        folder = self.paths.checkpoints
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        steps = {step: name for name in names if (step := step_of_folder(name)) is not None}
-        whole = [s for s in steps if (folder / steps[s] / CHECKPOINT_MANIFEST).is_file()]
-        return folder / steps[max(whole)] if whole else None
+        store = CheckpointStore(self.paths.checkpoints)
+        steps = store.steps()
+        return store.root / step_folder(steps[-1]) if steps else None
 
     @property
     def is_ours(self) -> bool:
@@ -175,17 +172,13 @@ def _edited_recipe(subject: RunSubject) -> Iterator[Advice]:
     if not trained_with.is_file():
         return
     if trained_with.read_bytes() != subject.record.recipe_text.encode("utf-8"):
+        step = step_of_folder(newest.name) or 0
         yield Advice(
             "R37",
-            f"{subject.paths.recipe} is not what step {count(_step_of(newest))} was trained with",
+            f"{subject.paths.recipe} is not what step {count(step)} was trained with",
             "resume says which settings differ, and writes it down; say changes as overrides: "
             f"fromscratch resume {shlex.quote(str(subject.folder))} optim.lr=1e-4",
         )
-
-
-def _step_of(checkpoint: Path) -> int:
-    state: Any = read_json(checkpoint / CHECKPOINT_STATE)
-    return int(state["step"]) if isinstance(state, dict) and "step" in state else 0
 
 
 def _room_to_go_on(subject: RunSubject) -> Iterator[Advice]:
@@ -232,18 +225,13 @@ def _damaged(subject: RunSubject) -> Iterator[Advice]:
     newest = subject.newest
     if newest is None:
         return
-    files = read_json(newest / CHECKPOINT_MANIFEST)["files"]
-    for name, entry in files.items():
-        path = newest / name
-        size = path.stat().st_size if path.is_file() else 0
-        if size != entry["bytes"]:
-            yield Advice(
-                "R35",
-                f"the newest checkpoint, {newest.name}, is damaged: {name} has {size:,} bytes "
-                f"instead of {entry['bytes']:,}",
-                "resume puts it aside and takes the one before; a copy of it saves the steps since",
-            )
-            return
+    problem = verify(newest, checksums=False)
+    if problem is not None:
+        yield Advice(
+            "R35",
+            f"the newest checkpoint, {newest.name}, is damaged: {problem}",
+            "resume puts it aside and takes the one before; a copy of it saves the steps since",
+        )
 
 
 def _mostly_unread(subject: RunSubject) -> Iterator[Advice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fromscratch.foundation.accelerators import ACCELERATORS, Accelerator, PrecisionName
 
@@ -16,6 +17,19 @@ ASSUMED_MFU = 0.4
 def chinchilla_tokens(parameters: int) -> int:
     """The number of training tokens that spends a compute budget best on this many parameters."""
     return TOKENS_PER_PARAMETER * parameters
+
+
+_TOO_FEW, _TOO_MANY = 0.25, 4.0
+
+
+def far_from_optimal(tokens: float, parameters: int) -> Literal["few", "many"] | None:
+    """Whether a run has far too few or too many tokens for a model of its size.
+
+    At a quarter of Chinchilla's tokens a model half the size would have done as well; from four
+    times on, the same compute would have made a larger model better.
+    """
+    share = tokens / chinchilla_tokens(parameters)
+    return "few" if share < _TOO_FEW else "many" if share > _TOO_MANY else None
 
 
 def precision_on(card: Accelerator, wanted: str) -> PrecisionName:

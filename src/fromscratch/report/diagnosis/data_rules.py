@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from fromscratch.plan.compute import chinchilla_tokens
+from fromscratch.plan.compute import chinchilla_tokens, far_from_optimal
 from fromscratch.report.diagnosis.evidence import SEVERAL, Evidence
 from fromscratch.report.diagnosis.finding import Finding, Level
 from fromscratch.report.diagnosis.jumps import CERTAIN, Jump
 from fromscratch.report.numerals import count, percent, short, significant
 from fromscratch.report.record import number
 
-# At a quarter of Chinchilla's tokens a model half the size would have done as well; from four times
-# on, the same compute would have made a larger model better.
-_TOO_FEW = 0.25
-_TOO_MANY = 4.0
 # What is this near to where it was, as a share of how far it had gone, is back.
 _BACK = 0.3
 
@@ -55,16 +51,16 @@ def tokens_for_the_size(evidence: Evidence) -> list[Finding]:
         tokens, planned = facts.planned_steps * per_step, True
     if not tokens or not facts.parameters:
         return []
-    best = chinchilla_tokens(facts.parameters)
-    share = tokens / best
-    if _TOO_FEW <= share <= _TOO_MANY:
+    far = far_from_optimal(tokens, facts.parameters)
+    if far is None:
         return []
     figures = (
         f"{short(tokens)} tokens for {count(facts.parameters)} parameters"
         f"{' by the end' if planned else ''}, {significant(tokens / facts.parameters, 2)} "
-        f"a parameter where about 20 are compute-optimal ({short(best)} tokens, Chinchilla)"
+        f"a parameter where about 20 are compute-optimal "
+        f"({short(chinchilla_tokens(facts.parameters))} tokens, Chinchilla)"
     )
-    if share < _TOO_FEW:
+    if far == "few":
         text = f"Few tokens for the size: {figures}. Train longer, or a smaller model better."
     else:
         text = (
